@@ -1,0 +1,1 @@
+//! Side effects on this machine, each applied and undone in one place.

@@ -1,0 +1,2 @@
+//! Every `unsafe` line of the project.
+#![allow(unsafe_code)]

@@ -1,0 +1,237 @@
+//! Where datagrams stand on their way between the AEAD and the socket: send and receive batches, allocated once.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Most bytes of one UDP GSO send: 65,535 less the IPv4 and UDP headers; the same bound serves IPv6.
+pub const MAX_SEND: usize = 65_507;
+
+/// Most datagrams of one UDP GSO send: `UDP_MAX_SEGMENTS` of kernels before 6.9, and what a receiver's GRO merges at most.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// Messages that one receive call may fill.
+pub const RECV_SLOTS: usize = 64;
+
+/// Bytes of one receive slot: a whole GRO message.
+pub const SLOT_LEN: usize = 65_536;
+
+/// Distance between receive slots: more than a slot, so that slots do not all fall into the same L1/L2 sets.
+pub const SLOT_STRIDE: usize = SLOT_LEN + 2_112;
+
+/// Datagrams to one destination, back to back, in the form of one UDP GSO send.
+///
+/// All are `stride` bytes long but the last, which may be shorter and then closes the batch. The AEAD seals in place
+/// here, so the encrypted batch *is* the send buffer.
+pub struct SendBatch {
+    buffer: Box<[u8]>,
+    used: usize,
+    count: usize,
+    stride: usize,
+    closed: bool,
+    destination: SocketAddr,
+}
+
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Default for SendBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SendBatch {
+    /// An empty batch. Allocates its one buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        let buffer = vec![0; MAX_SEND].into_boxed_slice();
+        Self { buffer, used: 0, count: 0, stride: 0, closed: false, destination: NOWHERE }
+    }
+
+    /// Whether `count` datagrams, all `len` long but a perhaps shorter last one, may follow what is in the batch.
+    #[must_use]
+    pub fn has_room(&self, destination: SocketAddr, len: usize, count: usize) -> bool {
+        let same_flow = self.count == 0 || (self.destination == destination && !self.closed && len <= self.stride);
+        // A shorter datagram ends a batch, so more than one of them cannot follow longer ones.
+        let same_size = self.count == 0 || count <= 1 || len == self.stride;
+        let bounded = self.count + count <= MAX_SEGMENTS && self.used + len * count <= MAX_SEND;
+        same_flow && same_size && bounded
+    }
+
+    /// Appends one datagram of `len` bytes and lends its memory; `None` where [`has_room`](Self::has_room) says no.
+    pub fn push(&mut self, destination: SocketAddr, len: usize) -> Option<&mut [u8]> {
+        if len == 0 || !self.has_room(destination, len, 1) {
+            return None;
+        }
+        if self.count == 0 {
+            self.stride = len;
+            self.destination = destination;
+        }
+        self.closed = len < self.stride;
+        self.count += 1;
+        let start = self.used;
+        self.used += len;
+        self.buffer.get_mut(start..self.used)
+    }
+
+    /// Takes back the datagram that was pushed last and is `len` bytes long, because it could not be sealed.
+    pub fn pop(&mut self, len: usize) {
+        self.used = self.used.saturating_sub(len);
+        self.count = self.count.saturating_sub(1);
+        self.closed = false;
+    }
+
+    /// Forgets everything; the memory stays.
+    pub fn clear(&mut self) {
+        (self.used, self.count, self.stride, self.closed) = (0, 0, 0, false);
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Number of datagrams.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Length of every datagram but perhaps the last, in bytes.
+    #[must_use]
+    pub const fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where all of them go.
+    #[must_use]
+    pub const fn destination(&self) -> SocketAddr {
+        self.destination
+    }
+
+    /// All bytes, back to back.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+
+    /// The datagrams one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes().chunks(self.stride.max(1))
+    }
+}
+
+/// What is known of one received message besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct RecvMeta {
+    /// Bytes in the slot.
+    pub len: usize,
+    /// Length of each datagram that GRO merged into the message, the last perhaps shorter; `len` for a single one.
+    pub stride: usize,
+    /// Who sent it.
+    pub source: SocketAddr,
+}
+
+/// Memory for received messages: [`RECV_SLOTS`] slots, touched only as far as they are used.
+pub struct RecvBatch {
+    memory: Box<[u8]>,
+    metas: [RecvMeta; RECV_SLOTS],
+    filled: usize,
+}
+
+impl Default for RecvBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RecvBatch {
+    /// Empty slots. Allocates the one arena.
+    #[must_use]
+    pub fn new() -> Self {
+        let memory = vec![0; SLOT_STRIDE * RECV_SLOTS].into_boxed_slice();
+        Self { memory, metas: [RecvMeta { len: 0, stride: 1, source: NOWHERE }; RECV_SLOTS], filled: 0 }
+    }
+
+    /// Offset of slot `slot` in [`memory`](Self::memory_mut).
+    #[must_use]
+    pub const fn slot_start(slot: usize) -> usize {
+        slot * SLOT_STRIDE
+    }
+
+    /// The whole arena, for the socket to fill slots and for the fast path to open datagrams in place.
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+
+    /// The messages of the last receive and the arena they lie in.
+    pub fn messages(&mut self) -> (&[RecvMeta], &mut [u8]) {
+        (self.metas.get(..self.filled).unwrap_or_default(), &mut self.memory)
+    }
+
+    /// Records that the first `metas.len()` slots (at most [`RECV_SLOTS`]) were filled.
+    pub fn set_filled(&mut self, metas: impl IntoIterator<Item = RecvMeta>) -> usize {
+        self.filled = 0;
+        for (slot, meta) in self.metas.iter_mut().zip(metas) {
+            *slot = RecvMeta { stride: meta.stride.clamp(1, meta.len.max(1)), len: meta.len.min(SLOT_LEN), ..meta };
+            self.filled += 1;
+        }
+        self.filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn datagrams_of_equal_size_share_a_batch_and_a_shorter_one_closes_it() {
+        let mut batch = SendBatch::new();
+        assert!(batch.push(to(1), 100).is_some());
+        assert!(batch.push(to(1), 100).is_some());
+        assert!(batch.push(to(1), 60).is_some());
+        assert!(batch.push(to(1), 60).is_none(), "a shorter datagram ends the batch");
+        assert_eq!(batch.datagrams().map(<[u8]>::len).collect::<Vec<_>>(), [100, 100, 60]);
+    }
+
+    #[test]
+    fn another_destination_or_a_longer_datagram_needs_another_batch() {
+        let mut batch = SendBatch::new();
+        assert!(batch.push(to(1), 100).is_some());
+        assert!(batch.push(to(2), 100).is_none());
+        assert!(batch.push(to(1), 101).is_none());
+        batch.clear();
+        assert!(batch.push(to(2), 101).is_some());
+    }
+
+    #[test]
+    fn a_batch_holds_no_more_than_one_gso_send_may() {
+        let mut batch = SendBatch::new();
+        let by_count = (0..).take_while(|_| batch.push(to(1), 100).is_some()).count();
+        assert_eq!(by_count, MAX_SEGMENTS);
+        batch.clear();
+        let by_bytes = (0..).take_while(|_| batch.push(to(1), 1452).is_some()).count();
+        assert_eq!(by_bytes, MAX_SEND / 1452);
+    }
+
+    #[test]
+    fn a_datagram_that_was_taken_back_leaves_no_trace() {
+        let mut batch = SendBatch::new();
+        batch.push(to(1), 100).unwrap().fill(1);
+        assert!(batch.push(to(1), 40).is_some());
+        batch.pop(40);
+        assert!(batch.push(to(1), 100).is_some());
+        assert_eq!(batch.bytes().len(), 200);
+    }
+
+    #[test]
+    fn a_lying_stride_is_clamped_to_the_message() {
+        let mut batch = RecvBatch::new();
+        batch.set_filled([RecvMeta { len: 10, stride: 0, source: NOWHERE }, RecvMeta { len: 10, stride: 999, source: NOWHERE }]);
+        let strides: Vec<_> = batch.messages().0.iter().map(|m| m.stride).collect();
+        assert_eq!(strides, [1, 10]);
+    }
+}

@@ -1,0 +1,69 @@
+//! The fast path, still sans-IO: plain functions over batches that read a published [`ForwardingTable`] and punt what they
+//! cannot decide. The same code runs on worker threads in the daemon and single-threaded in simulation.
+//!
+//! I/O reaches it through two object-safe traits, called once per batch, never per segment.
+
+pub mod batch;
+
+use batch::{RecvBatch, SendBatch};
+
+use crate::packet::Offload;
+
+/// A TUN device as the fast path sees it: whole packets or super-packets with their offload state.
+pub trait Device {
+    /// Reads one packet or super-packet to the start of `buffer` (at least [`MAX_PACKET`] bytes) and returns its length.
+    /// `None`: nothing is waiting.
+    fn recv(&mut self, buffer: &mut [u8]) -> Option<(usize, Offload)>;
+
+    /// Writes the packet that `parts` of `memory` make up, in order.
+    ///
+    /// The first part begins with the IP header and holds all headers; further parts are payload. With a `gso` other than
+    /// none this is a super-packet whose IP length fields cover the whole; its transport checksum is partial.
+    fn send(&mut self, memory: &[u8], parts: &[Part], offload: Offload) -> DeviceSend;
+}
+
+/// A UDP socket as the fast path sees it.
+pub trait Socket {
+    /// Sends every datagram of the batch, or none of it. An offload that turns out not to work is worked around inside,
+    /// without losing a datagram.
+    fn send(&mut self, batch: &SendBatch) -> SocketSend;
+
+    /// Fills `batch` with what is waiting, and returns how many messages that was; zero: nothing is waiting.
+    fn recv(&mut self, batch: &mut RecvBatch) -> usize;
+}
+
+/// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).
+pub const MAX_PACKET: usize = 65_535;
+
+/// A piece of memory: where it starts, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Offset of its first byte.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// What became of a packet given to a [`Device`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum DeviceSend {
+    /// The kernel has it.
+    Sent,
+    /// The device cannot take this super-packet: write its segments one by one.
+    Refused,
+    /// The kernel did not want it (queue full, interface down); it is gone.
+    Dropped,
+}
+
+/// What became of a batch given to a [`Socket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SocketSend {
+    /// The kernel has all of it.
+    Sent,
+    /// The socket's buffer is full: keep the batch and stop reading the device until the socket is writable.
+    Full,
+    /// The network refused it (unreachable, no buffers); it is gone.
+    Dropped,
+}

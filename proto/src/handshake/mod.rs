@@ -1,0 +1,2 @@
+//! The Noise handshake.
+pub(crate) mod crypto;

@@ -1,0 +1,13 @@
+//! The meshd protocol as a pure machine.
+//!
+//! Bytes, events and `now` go in; bytes, events and a next deadline come out. Nothing here reads a clock, opens a
+//! socket, spawns a thread or draws randomness of its own: the shell (the `meshd` crate) or the simulator (the `sim`
+//! crate) supplies all of it, so equal seeds give equal traces.
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod handshake;
+pub mod id;
+pub mod member;
+pub mod packet;
+pub mod time;

@@ -1,0 +1,27 @@
+//! Inner IP packets as bytes: pure functions that parse, segment, coalesce and checksum. No state, no panics.
+
+/// What the kernel left undone in a packet that it handed over, or may leave undone in one it is handed.
+///
+/// The neutral form of a virtio-net header (virtio 1.2 §5.1.6): offsets are not in it because each side derives them from
+/// its own parse of the packet ([`layout::Layout`]) and never trusts somebody else's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Which transport's super-packet this is.
+    pub gso: Gso,
+    /// Payload bytes per segment; zero where `gso` is [`Gso::None`].
+    pub segment_size: u16,
+    /// The transport checksum field holds the pseudo-header sum only (`CSUM_PARTIAL`).
+    pub partial_checksum: bool,
+}
+
+/// The kind of super-packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gso {
+    /// An ordinary packet.
+    #[default]
+    None,
+    /// TCP over IPv4 or IPv6 (TSO).
+    Tcp,
+    /// UDP over IPv4 or IPv6 (USO).
+    Udp,
+}
