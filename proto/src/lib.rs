@@ -11,3 +11,4 @@ pub mod id;
 pub mod member;
 pub mod packet;
 pub mod time;
+pub mod wire;
