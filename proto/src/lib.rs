@@ -10,5 +10,7 @@ pub mod handshake;
 pub mod id;
 pub mod member;
 pub mod packet;
+pub mod route;
+pub mod session;
 pub mod time;
 pub mod wire;
