@@ -5,7 +5,9 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod checksum;
+pub mod coalesce;
 pub mod layout;
+pub mod segment;
 
 /// What the kernel left undone in a packet that it handed over, or may leave undone in one it is handed.
 ///
