@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod coalesce;
+pub mod icmp;
 pub mod layout;
 pub mod segment;
 
