@@ -9,6 +9,8 @@ pub mod coalesce;
 pub mod icmp;
 pub mod layout;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 
 /// What the kernel left undone in a packet that it handed over, or may leave undone in one it is handed.
 ///
