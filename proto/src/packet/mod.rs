@@ -1,4 +1,16 @@
 //! Inner IP packets as bytes: pure functions that parse, segment, coalesce and checksum. No state, no panics.
+//!
+//! `layout` finds the headers, `checksum` fills the checksum fields, `segment` takes the kernel's super-packets apart
+//! for the sender, `coalesce` puts them together again for the receiver, and `icmp` says no to an inner sender.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+pub mod checksum;
+pub mod coalesce;
+pub mod icmp;
+pub mod layout;
+pub mod segment;
+#[cfg(test)]
+mod tests;
 
 /// What the kernel left undone in a packet that it handed over, or may leave undone in one it is handed.
 ///
