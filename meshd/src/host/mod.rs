@@ -1,1 +1,5 @@
 //! Side effects on this machine, each applied and undone in one place.
+
+mod error;
+mod plan;
+mod routes;
