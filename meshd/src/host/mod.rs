@@ -1,5 +1,7 @@
 //! Side effects on this machine, each applied and undone in one place.
 
 mod error;
+mod netlink;
 mod plan;
 mod routes;
+mod watch;
