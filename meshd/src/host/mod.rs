@@ -1,1 +1,128 @@
 //! Side effects on this machine, each applied and undone in one place.
+//!
+//! Everything here can be told from what others made: routes and rules by table and route protocol, the rest by the journal.
+//! The calls of [`Host`] compare what is with what should be and change only the difference, so each may be repeated.
+
+mod apply;
+mod error;
+mod journal;
+mod netlink;
+mod plan;
+mod routes;
+mod sysctl;
+mod undo;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use error::HostError;
+#[allow(unused_imports)] // until main.rs runs a host
+pub(crate) use plan::{DEFAULT_TABLE, HostNote, HostSettings, LocalAddress, Plan, PlannedRoute, ROUTE_PROTOCOL};
+#[allow(unused_imports)]
+pub(crate) use watch::{Changes, Watch};
+
+use error::During as _;
+use journal::{Journal, Undo};
+use netlink::Netlink;
+use sysctl::Sysctls;
+
+/// The machine as far as meshd changes it. Dropping it undoes nothing; that is [`Host::revert`], or the next start's [`Host::recover`].
+pub(crate) struct Host {
+    settings: HostSettings,
+    netlink: Netlink,
+    sysctls: Sysctls,
+    /// `None` until claimed.
+    journal: Option<Journal>,
+    undo: Undo,
+    plan: Option<Plan>,
+    notes: Vec<HostNote>,
+    /// About the start rather than the present state; kept for the life of the process.
+    recovery_notes: Vec<HostNote>,
+}
+
+impl Host {
+    /// Opens a netlink socket, whose task runs on the current tokio runtime. Changes nothing.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened.
+    pub(crate) fn new(settings: HostSettings) -> Result<Self, HostError> {
+        let netlink = Netlink::open().during("open", "a netlink socket")?;
+        let (notes, recovery_notes) = (Vec::new(), Vec::new());
+        let (sysctls, undo) = (Sysctls::new(), Undo::default());
+        Ok(Self { settings, netlink, sysctls, journal: None, undo, plan: None, notes, recovery_notes })
+    }
+
+    /// Undoes what a killed predecessor left, and claims journal and table. To be called first, before the TUN device is made.
+    ///
+    /// # Errors
+    /// [`HostError::InUse`] when another meshd is alive; otherwise when something could not be undone, which stays in the journal.
+    pub(crate) async fn recover(&mut self) -> Result<(), HostError> {
+        self.recover_state().await
+    }
+
+    /// Makes the machine look like the plan. May be called again with another plan.
+    ///
+    /// # Errors
+    /// When the interface does not exist or the kernel refuses; [`Host::revert`] undoes what was done until then.
+    pub(crate) async fn configure(&mut self, plan: &Plan) -> Result<(), HostError> {
+        if self.journal.is_none() {
+            self.recover_state().await?;
+        }
+        self.plan = Some(plan.clone());
+        self.apply(plan.clone()).await
+    }
+
+    /// Looks again and applies the difference; to be called when [`Watch::changed`] returns. Does nothing before [`Host::configure`].
+    ///
+    /// # Errors
+    /// As [`Host::configure`], except that an interface that is down or gone is only noted.
+    pub(crate) async fn reconcile(&mut self) -> Result<(), HostError> {
+        match self.plan.clone() {
+            Some(plan) => self.apply_again(plan).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes everything and forgets the journal and the plan.
+    ///
+    /// # Errors
+    /// When something could not be undone; it goes on with the rest, and the journal stays for the next start.
+    pub(crate) async fn revert(&mut self) -> Result<(), HostError> {
+        self.revert_state().await
+    }
+
+    /// What an operator should read about the present state, and about the start.
+    #[must_use]
+    pub(crate) fn notes(&self) -> Vec<HostNote> {
+        self.recovery_notes.iter().chain(&self.notes).cloned().collect()
+    }
+
+    /// Every address of every interface, in the kernel's order.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) async fn local_addresses(&self) -> Result<Vec<LocalAddress>, HostError> {
+        let links = self.netlink.links().await.during("list", "interfaces")?;
+        let addresses = self.netlink.addresses().await.during("list", "addresses")?;
+        let named = addresses.into_iter().filter_map(|address| {
+            let link = links.iter().find(|link| link.index == address.index)?;
+            let is_up = link.is_up && link.has_carrier;
+            Some(LocalAddress { interface: link.name.clone(), address: address.address, is_up })
+        });
+        Ok(named.collect())
+    }
+
+    fn claim(&mut self) -> Result<&mut Journal, HostError> {
+        let journal = match self.journal.take() {
+            Some(journal) => journal,
+            None => Journal::claim(&self.settings.state_dir, self.settings.table)?,
+        };
+        Ok(self.journal.insert(journal))
+    }
+
+    fn write_journal(&mut self) -> Result<(), HostError> {
+        let undo = self.undo.clone();
+        self.claim()?.write(&undo)
+    }
+}

@@ -1,0 +1,253 @@
+//! From plan to machine: interface, addresses, routes, rules, forwarding, in this order.
+
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Host;
+use super::error::{During as _, HostError};
+use super::journal::{Kernel, LinkBefore};
+use super::netlink::{
+    ADDRESS_MODE_NONE, Address, Link, LinkSettings, MAIN_TABLE, Route, RouteKind, RouteRequest, RouteSpec, RuleSpec,
+};
+use super::plan::{HostNote, Plan, ROUTE_PROTOCOL};
+use super::routes::{Action, Change, Desired, MainRoute, Present, changes, desired_routes, in_mesh};
+
+impl Host {
+    pub(super) async fn apply(&mut self, plan: Plan) -> Result<(), HostError> {
+        let links = self.links().await?;
+        let Some(link) = links.iter().find(|link| link.name == self.settings.interface) else {
+            return Err(HostError::NoInterface(self.settings.interface.clone()));
+        };
+        self.remember(link)?;
+        self.set_link(link, &plan).await?;
+        self.apply_above_link(plan, &links, link.index).await
+    }
+
+    /// As [`Host::apply`], but someone who sets our interface down has a reason.
+    pub(super) async fn apply_again(&mut self, plan: Plan) -> Result<(), HostError> {
+        let links = self.links().await?;
+        match links.iter().find(|link| link.name == self.settings.interface) {
+            Some(link) if link.is_up => {
+                self.remember(link)?;
+                self.apply_above_link(plan, &links, link.index).await
+            }
+            Some(_) | None => {
+                self.notes = vec![HostNote::InterfaceDown { interface: self.settings.interface.clone() }];
+                Ok(())
+            }
+        }
+    }
+
+    async fn apply_above_link(&mut self, mut plan: Plan, links: &[Link], index: u32) -> Result<(), HostError> {
+        self.notes.clear();
+        let has_ipv6 = self.sysctls.has_ipv6(&self.settings.interface);
+        if !has_ipv6 && plan.has_ipv6() {
+            plan.remove_ipv6();
+            self.notes.push(HostNote::Ipv6Off { interface: self.settings.interface.clone() });
+        }
+        self.set_addresses(&plan, index).await?;
+        self.set_routes(&plan, links, index).await?;
+        self.set_rules(has_ipv6).await?;
+        self.set_forwarding(false, plan.forward_v4)?;
+        self.set_forwarding(true, plan.forward_v6)
+    }
+
+    async fn links(&self) -> Result<Vec<Link>, HostError> {
+        self.netlink.links().await.during("list", "interfaces")
+    }
+
+    /// Journals the interface as it is found, and that routes and rules will follow.
+    fn remember(&mut self, link: &Link) -> Result<(), HostError> {
+        self.undo.kernel = Kernel::current();
+        self.undo.table = self.settings.table;
+        self.undo.interface.clone_from(&self.settings.interface);
+        if self.undo.link.as_ref().is_none_or(|before| before.index != link.index) {
+            self.undo.link = Some(LinkBefore { index: link.index, is_up: link.is_up, settings: link.settings.clone() });
+            self.undo.addresses.clear();
+        }
+        self.write_journal()
+    }
+
+    async fn set_link(&self, link: &Link, plan: &Plan) -> Result<(), HostError> {
+        let (name, has) = (&link.name, &link.settings);
+        let differs = |has: Option<u32>, wanted: u32| Some(wanted).filter(|_| has != Some(wanted));
+        let settings = LinkSettings {
+            mtu: differs(has.mtu, plan.mtu),
+            txqueuelen: differs(has.txqueuelen, plan.txqueuelen),
+            ..LinkSettings::default()
+        };
+        if settings != LinkSettings::default() {
+            self.netlink.set_link(link.index, &settings).await.during("set MTU and queue length of", name)?;
+        }
+        // Both only spare work: without them there are more sends, or a link-local address.
+        let segments = plan.gso_max_segs.and_then(|wanted| differs(has.gso_max_segs, wanted));
+        let mode = Some(ADDRESS_MODE_NONE).filter(|mode| has.address_mode.is_some_and(|has| has != *mode));
+        for settings in [
+            LinkSettings { gso_max_segs: segments, ..LinkSettings::default() },
+            LinkSettings { address_mode: mode, ..LinkSettings::default() },
+        ] {
+            if settings != LinkSettings::default()
+                && let Err(error) = self.netlink.set_link(link.index, &settings).await
+            {
+                tracing::debug!(interface = name, ?settings, %error, "the kernel refused a link setting");
+            }
+        }
+        if link.is_up { Ok(()) } else { self.netlink.set_up(link.index, true).await.during("set up", name) }
+    }
+
+    async fn set_addresses(&mut self, plan: &Plan, index: u32) -> Result<(), HostError> {
+        let all = self.netlink.addresses().await.during("list", "addresses")?;
+        let present: Vec<IpNet> = all.into_iter().filter(|a| a.index == index).map(|a| a.address).collect();
+        let wanted: Vec<IpNet> = plan.addresses.iter().map(|address| IpNet::from(address.addr())).collect();
+        let missing: Vec<IpNet> = wanted.iter().copied().filter(|address| !present.contains(address)).collect();
+        let stale: Vec<IpNet> =
+            self.undo.addresses.iter().copied().filter(|address| !wanted.contains(address)).collect();
+        for address in &missing {
+            if !self.undo.addresses.contains(address) {
+                self.undo.addresses.push(*address);
+            }
+        }
+        self.write_journal()?;
+        for address in missing {
+            self.netlink.add_address(&Address { index, address }).await.during("add address", address)?;
+        }
+        for address in stale {
+            if present.contains(&address) {
+                self.netlink.remove_address(&Address { index, address }).await.during("remove address", address)?;
+            }
+            self.undo.addresses.retain(|ours| *ours != address);
+        }
+        self.write_journal()
+    }
+
+    async fn set_routes(&mut self, plan: &Plan, links: &[Link], index: u32) -> Result<(), HostError> {
+        let main = self.netlink.routes(MAIN_TABLE).await.during("list", "routes of table main")?;
+        let table =
+            self.netlink.routes(self.settings.table).await.during("list routes of table", self.settings.table)?;
+        let main: Vec<MainRoute> = main.iter().filter_map(|route| main_route(route, links, index)).collect();
+        let (ours, others): (Vec<&Route>, Vec<&Route>) =
+            table.iter().partition(|route| route.protocol == ROUTE_PROTOCOL);
+        if !others.is_empty() {
+            self.notes.push(HostNote::TableShared { table: self.settings.table, others: others.len() });
+        }
+        let present: Vec<Present> = ours.into_iter().map(|route| present(route, index)).collect();
+        let (desired, notes) = desired_routes(plan, &main);
+        self.notes.extend(notes);
+        self.note_filters(&in_mesh(&plan.underlay, &desired), links, index);
+        self.change_routes(&changes(&present, &desired), index).await
+    }
+
+    fn note_filters(&mut self, outer: &[IpAddr], links: &[Link], own: u32) {
+        let Some(address) = outer.iter().copied().find(IpAddr::is_ipv4) else { return };
+        let others = links.iter().filter(|link| link.is_up && link.index != own && link.name != "lo");
+        let strict = others.filter(|link| self.sysctls.is_strict(&link.name));
+        self.notes.extend(strict.map(|link| HostNote::StrictReversePath { interface: link.name.clone(), address }));
+    }
+
+    async fn change_routes(&mut self, changes: &[Change], index: u32) -> Result<(), HostError> {
+        let table = self.settings.table;
+        let requests: Vec<RouteRequest> = changes.iter().map(|change| request(change, table, index)).collect();
+        let results = self.netlink.change_routes(&requests).await.during("change routes of table", table)?;
+        for (change, result) in changes.iter().zip(results) {
+            let Err(error) = result else { continue };
+            let prefix = change.prefix();
+            match (change, error.raw_os_error()) {
+                // Gone with its interface since it was listed.
+                (Change::Remove(_), Some(libc::ESRCH)) => {}
+                (Change::Add(_), Some(libc::EEXIST)) => self.notes.push(HostNote::RouteTaken { prefix, table }),
+                (_, Some(libc::EPERM)) => return Err(error).during("change route", prefix),
+                (Change::Add(_) | Change::Replace(_) | Change::Remove(_), _) => {
+                    self.notes.push(HostNote::RouteRefused { prefix, reason: error.to_string() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_rules(&self, has_ipv6: bool) -> Result<(), HostError> {
+        let (table, priority, mark) = (self.settings.table, self.settings.priority, self.settings.mark);
+        let rule = |v6| RuleSpec { v6, priority, mark, table, protocol: ROUTE_PROTOCOL };
+        let mut wanted = vec![rule(false)];
+        wanted.extend(has_ipv6.then(|| rule(true)));
+        let rules = self.netlink.rules().await.during("list", "routing rules")?;
+        let ours: Vec<_> =
+            rules.iter().filter(|r| r.spec.protocol == ROUTE_PROTOCOL && r.spec.table == table).collect();
+        for spec in wanted.iter().filter(|spec| !ours.iter().any(|rule| rule.spec == **spec)) {
+            let object = format!("not fwmark {mark:#x} lookup {table}");
+            accept_existing(self.netlink.add_rule(spec).await).during("add rule", object)?;
+        }
+        for rule in ours.iter().filter(|rule| !wanted.contains(&rule.spec)) {
+            self.netlink.remove_rule(rule).await.during("remove rule for table", table)?;
+        }
+        Ok(())
+    }
+
+    fn set_forwarding(&mut self, v6: bool, is_wanted: bool) -> Result<(), HostError> {
+        let slot = if v6 { &self.undo.forward_v6 } else { &self.undo.forward_v4 };
+        let journaled = match (slot.clone(), is_wanted) {
+            (Some(_), true) | (None, false) => return Ok(()),
+            (Some(done), false) => {
+                self.sysctls.restore(&done);
+                None
+            }
+            (None, true) => Some(self.sysctls.plan_forwarding(v6, &self.settings.interface)),
+        };
+        *(if v6 { &mut self.undo.forward_v6 } else { &mut self.undo.forward_v4 }) = journaled.clone();
+        self.write_journal()?;
+        let Some(plan) = journaled else { return Ok(()) };
+        if let Err(note) = self.sysctls.apply(&plan) {
+            // Not in the journal, so that the next reconcile tries again.
+            *(if v6 { &mut self.undo.forward_v6 } else { &mut self.undo.forward_v4 }) = None;
+            self.notes.push(note);
+            self.write_journal()?;
+        }
+        Ok(())
+    }
+}
+
+fn accept_existing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// A route of main as far as it matters to ours: `None` for our own interface's, for dead ones and for no destinations.
+fn main_route(route: &Route, links: &[Link], own: u32) -> Option<MainRoute> {
+    match route.kind {
+        RouteKind::Unicast => {
+            let index = *route.interfaces.iter().find(|index| **index != own)?;
+            let interface = links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+            Some(MainRoute { prefix: route.prefix, interface, is_connected: !route.has_gateway })
+        }
+        // An operator's or a network plugin's refusal is as local as a route.
+        RouteKind::Refuse => Some(MainRoute { prefix: route.prefix, interface: None, is_connected: false }),
+        RouteKind::Throw | RouteKind::Other => None,
+    }
+}
+
+fn present(route: &Route, own: u32) -> Present {
+    let action = match route.kind {
+        RouteKind::Unicast if route.interfaces == [own] => Some(Action::Mesh),
+        RouteKind::Throw => Some(Action::Throw),
+        RouteKind::Unicast | RouteKind::Refuse | RouteKind::Other => None,
+    };
+    Present { prefix: route.prefix, action, source: route.source }
+}
+
+fn request(change: &Change, table: u32, index: u32) -> RouteRequest {
+    let spec = |route: &Desired| RouteSpec {
+        prefix: route.prefix,
+        table,
+        protocol: ROUTE_PROTOCOL,
+        interface: (route.action == Action::Mesh).then_some(index),
+        source: route.source,
+    };
+    match change {
+        Change::Add(route) => RouteRequest::Add(spec(route)),
+        Change::Replace(route) => RouteRequest::Replace(spec(route)),
+        Change::Remove(prefix) => RouteRequest::Remove { prefix: *prefix, table, protocol: ROUTE_PROTOCOL },
+    }
+}

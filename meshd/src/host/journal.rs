@@ -1,0 +1,231 @@
+//! What must be undone, on disk before it is done, and the claim that makes one process its owner.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::{Deserialize, Serialize};
+
+use super::error::HostError;
+use super::netlink::LinkSettings;
+use super::sysctl::Forwarding;
+
+const FILE: &str = "undo.json";
+const NEW_FILE: &str = "undo.json.new";
+const BAD_FILE: &str = "undo.json.unreadable";
+/// The journal itself is replaced by rename at each change, so the lock needs a file that stays.
+const LOCK_FILE: &str = "undo.lock";
+
+/// What the journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Undo {
+    pub(super) kernel: Kernel,
+    pub(super) table: u32,
+    pub(super) interface: String,
+    pub(super) link: Option<LinkBefore>,
+    pub(super) addresses: Vec<IpNet>,
+    pub(super) forward_v4: Option<Forwarding>,
+    pub(super) forward_v6: Option<Forwarding>,
+}
+
+/// The kernel state that a journal is about: it ends with a boot or with a network namespace.
+///
+/// Without this, a journal from before a reboot would turn off forwarding that `sysctl.conf` turned on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kernel {
+    boot: String,
+    namespace: u64,
+}
+
+impl Kernel {
+    pub(super) fn current() -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let namespace = fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino());
+        Self { boot, namespace }
+    }
+}
+
+/// An interface as it was when meshd found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LinkBefore {
+    pub(super) index: u32,
+    pub(super) is_up: bool,
+    pub(super) settings: LinkSettings,
+}
+
+/// What was found where a journal may be.
+#[derive(Debug)]
+pub(super) enum Found {
+    Nothing,
+    Undo(Box<Undo>),
+    /// Moved out of the way.
+    Unreadable {
+        kept: PathBuf,
+        reason: String,
+    },
+}
+
+/// The journal of a process that has claimed it.
+#[derive(Debug)]
+pub(super) struct Journal {
+    directory: PathBuf,
+    written: Option<Undo>,
+    _lock: Flock<File>,
+    _name: Option<UnixListener>,
+}
+
+impl Journal {
+    /// Claims directory and table for the life of this value.
+    pub(super) fn claim(directory: &Path, table: u32) -> Result<Self, HostError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(during("create", directory))?;
+        let lock = lock(&directory.join(LOCK_FILE), table)?;
+        let name = claim_table(table)?;
+        Ok(Self { directory: directory.to_owned(), written: None, _lock: lock, _name: name })
+    }
+
+    /// Reads what a predecessor left; one that cannot be read is kept aside.
+    pub(super) fn load(&mut self) -> Result<Found, HostError> {
+        let path = self.directory.join(FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(during("read", &path)(error)),
+        };
+        match serde_json::from_slice::<Undo>(&text) {
+            Ok(undo) => {
+                self.written = Some(undo.clone());
+                Ok(Found::Undo(Box::new(undo)))
+            }
+            Err(error) => {
+                let kept = self.directory.join(BAD_FILE);
+                fs::rename(&path, &kept).map_err(during("move", &path))?;
+                Ok(Found::Unreadable { kept, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Makes `undo` what a successor will find, even after a power failure; does nothing where it is that already.
+    pub(super) fn write(&mut self, undo: &Undo) -> Result<(), HostError> {
+        if self.written.as_ref() == Some(undo) {
+            return Ok(());
+        }
+        let (path, new) = (self.directory.join(FILE), self.directory.join(NEW_FILE));
+        let store = || {
+            let mut text = serde_json::to_vec_pretty(undo)?;
+            text.push(b'\n');
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        store().map_err(during("write", &path))?;
+        self.written = Some(undo.clone());
+        Ok(())
+    }
+
+    /// Removes it: nothing is left to undo.
+    pub(super) fn remove(&mut self) -> Result<(), HostError> {
+        let path = self.directory.join(FILE);
+        self.written = None;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(during("remove", &path)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
+    let path = path.to_owned();
+    move |source| HostError::Journal { action, path, source }
+}
+
+fn lock(path: &Path, table: u32) -> Result<Flock<File>, HostError> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    match Flock::lock(file.map_err(during("open", path))?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let mut sign = || {
+                lock.set_len(0)?;
+                lock.rewind()?;
+                writeln!(lock, "{}", std::process::id())
+            };
+            sign().map_err(during("write", path))?;
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            Err(HostError::InUse { pid: text.trim().parse().ok(), table })
+        }
+        Err((_, errno)) => Err(during("lock", path)(errno.into())),
+    }
+}
+
+/// Claims a table in this network namespace, whatever state directory the other process has.
+///
+/// An abstract socket name is as wide as a routing table (one network namespace) and goes with its process. Anyone can take
+/// the name, so only a holder of our own user id counts: others must not be able to keep meshd from starting.
+fn claim_table(table: u32) -> Result<Option<UnixListener>, HostError> {
+    let claim = || -> io::Result<Result<UnixListener, (i32, u32)>> {
+        let address = SocketAddr::from_abstract_name(format!("meshd-table-{table}"))?;
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let holder = getsockopt(&UnixStream::connect_addr(&address)?, PeerCredentials)?;
+                Ok(Err((holder.pid(), holder.uid())))
+            }
+            bound => bound.map(Ok),
+        }
+    };
+    match claim() {
+        Ok(Ok(listener)) => Ok(Some(listener)),
+        Ok(Err((pid, uid))) if uid == nix::unistd::geteuid().as_raw() => {
+            Err(HostError::InUse { pid: (pid > 0).then_some(pid), table })
+        }
+        Ok(Err((pid, uid))) => {
+            tracing::warn!(pid, uid, table, "another user's process holds the name of our routing table; ignored");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!(%error, table, "cannot tell whether another meshd uses our routing table");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_survives_its_process_and_a_torn_one_is_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let undo = Undo { kernel: Kernel::current(), table: 9_001, interface: "t0".into(), ..Undo::default() };
+        let mut journal = Journal::claim(directory.path(), 9_001).unwrap();
+        journal.write(&undo).unwrap();
+        drop(journal);
+        let mut journal = Journal::claim(directory.path(), 9_001).unwrap();
+        assert!(matches!(journal.load().unwrap(), Found::Undo(found) if *found == undo));
+        fs::write(directory.path().join(FILE), "{\"table\":").unwrap();
+        assert!(matches!(journal.load().unwrap(), Found::Unreadable { .. }));
+        assert!(matches!(journal.load().unwrap(), Found::Nothing));
+    }
+
+    #[test]
+    fn a_second_owner_is_told_the_first_ones_pid_for_directory_and_for_table() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let _first = Journal::claim(one.path(), 9_002).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        for (directory, table) in [(&one, 9_003), (&two, 9_002)] {
+            let error = Journal::claim(directory.path(), table).unwrap_err();
+            assert!(matches!(error, HostError::InUse { pid: Some(pid), .. } if pid == me), "{error}");
+        }
+    }
+}
