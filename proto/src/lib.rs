@@ -6,11 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod data;
+pub mod event;
 pub mod handshake;
 pub mod id;
 pub mod member;
+pub mod node;
 pub mod packet;
+pub mod peer;
 pub mod route;
 pub mod session;
+mod staging;
+pub mod stats;
 pub mod time;
+pub mod timer;
 pub mod wire;

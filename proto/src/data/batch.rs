@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn a_lying_stride_is_clamped_to_the_message() {
         let mut batch = RecvBatch::new();
-        batch.set_filled([RecvMeta { len: 10, stride: 0, source: NOWHERE }, RecvMeta { len: 10, stride: 999, source: NOWHERE }]);
+        batch.set_filled([
+            RecvMeta { len: 10, stride: 0, source: NOWHERE },
+            RecvMeta { len: 10, stride: 999, source: NOWHERE },
+        ]);
         let strides: Vec<_> = batch.messages().0.iter().map(|m| m.stride).collect();
         assert_eq!(strides, [1, 10]);
     }

@@ -4,10 +4,24 @@
 //! I/O reaches it through two object-safe traits, called once per batch, never per segment.
 
 pub mod batch;
+mod inbound;
+mod outbound;
+mod punt;
+mod table;
+
+use std::sync::Arc;
 
 use batch::{RecvBatch, SendBatch};
+use inbound::Inbound;
+use outbound::Outbound;
+
+pub(crate) use outbound::seal_staged;
+pub use punt::{Punt, PuntQueue};
+pub use table::{ForwardingTable, PeerRow, Published, SessionRow};
 
 use crate::packet::Offload;
+use crate::stats::DropCounters;
+use crate::time::Instant;
 
 /// A TUN device as the fast path sees it: whole packets or super-packets with their offload state.
 pub trait Device {
@@ -30,6 +44,65 @@ pub trait Socket {
 
     /// Fills `batch` with what is waiting, and returns how many messages that was; zero: nothing is waiting.
     fn recv(&mut self, batch: &mut RecvBatch) -> usize;
+}
+
+/// One worker of the fast path: its buffers, its lanes, and its view of the published table.
+///
+/// A worker owns a TUN queue and a UDP socket and runs both directions to completion; the shell calls the two turns
+/// whenever the one or the other is readable, and then takes the punts.
+pub struct Worker {
+    table: Arc<ForwardingTable>,
+    published: Arc<Published>,
+    outbound: Outbound,
+    inbound: Inbound,
+    punts: PuntQueue,
+    drops: Arc<DropCounters>,
+}
+
+/// Where a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Turn {
+    /// Nothing is left to read.
+    Drained,
+    /// The turn's budget is used up: the other direction may go first now.
+    More,
+    /// The socket is full: call again when it is writable, and do not wait for the device until then.
+    Blocked,
+}
+
+impl Worker {
+    /// A worker that sends on lane `lane` of every session.
+    #[must_use]
+    pub fn new(lane: u8, published: Arc<Published>, drops: Arc<DropCounters>) -> Self {
+        Self {
+            table: published.load(),
+            published,
+            outbound: Outbound::new(lane),
+            inbound: Inbound::new(),
+            punts: PuntQueue::default(),
+            drops,
+        }
+    }
+
+    /// Carries packets from the device to the socket, until one of them has no more or the budget is used up.
+    pub fn turn_outbound(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant) -> Turn {
+        self.published.refresh(&mut self.table);
+        self.outbound.turn(&self.table, device, socket, &mut self.punts, &self.drops, now)
+    }
+
+    /// Carries datagrams from the socket to the device, until the socket has no more or the budget is used up.
+    pub fn turn_inbound(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant) -> Turn {
+        self.published.refresh(&mut self.table);
+        let mut view = inbound::View { table: &mut self.table, published: &self.published };
+        self.inbound.turn(&mut view, device, socket, &mut self.punts, &self.drops, now)
+    }
+
+    /// What the worker could not decide, oldest first. Take them all after each turn.
+    #[must_use]
+    pub fn poll_punt(&mut self) -> Option<Punt> {
+        self.punts.pop()
+    }
 }
 
 /// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).

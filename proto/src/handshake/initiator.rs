@@ -5,9 +5,7 @@ use snow::HandshakeState;
 use super::crypto::{noise_state, transport_keys};
 use super::{Agreement, HandshakeError, Identity, Offer};
 use crate::id::{PublicKey, SessionIndex};
-use crate::wire::{
-    Initiation, InitiationPayload, NOISE_INITIATION_LEN, Response, ResponsePayload, Suites,
-};
+use crate::wire::{Initiation, InitiationPayload, NOISE_INITIATION_LEN, Response, ResponsePayload, Suites};
 
 /// An initiation that waits for its response.
 pub struct Initiated {

@@ -95,8 +95,7 @@ pub enum HandshakeError {
 /// [`HandshakeError::NoCommonSuite`].
 pub fn choose_suite(ours: Offer, suites: Suites, capabilities: Capabilities) -> Result<Suites, HandshakeError> {
     let both = |suite| ours.suites.contains(suite) && suites.contains(suite);
-    let fast_aes =
-        ours.capabilities.contains(Capabilities::FAST_AES) && capabilities.contains(Capabilities::FAST_AES);
+    let fast_aes = ours.capabilities.contains(Capabilities::FAST_AES) && capabilities.contains(Capabilities::FAST_AES);
     let order = if fast_aes {
         [Suites::AES_256_GCM, Suites::CHACHA20_POLY1305]
     } else {

@@ -56,12 +56,10 @@ mod tests {
 
     fn prefix() -> impl Strategy<Value = IpNet> {
         // Few distinct bits, so that prefixes nest and addresses hit.
-        let v4 = (0u32..32, 0u8..=32).prop_map(|(bits, len)| {
-            IpNet::V4(Ipv4Net::new((bits << 27 | bits).into(), len).unwrap().trunc())
-        });
-        let v6 = (0u128..32, 0u8..=128).prop_map(|(bits, len)| {
-            IpNet::V6(Ipv6Net::new((bits << 123 | bits).into(), len).unwrap().trunc())
-        });
+        let v4 = (0u32..32, 0u8..=32)
+            .prop_map(|(bits, len)| IpNet::V4(Ipv4Net::new((bits << 27 | bits).into(), len).unwrap().trunc()));
+        let v6 = (0u128..32, 0u8..=128)
+            .prop_map(|(bits, len)| IpNet::V6(Ipv6Net::new((bits << 123 | bits).into(), len).unwrap().trunc()));
         prop_oneof![v4, v6]
     }
 

@@ -268,8 +268,7 @@ mod tests {
         };
         assert_eq!(payload.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 3, 2, 2, 0, 0, 0, 0, 0]);
         assert_eq!(InitiationPayload::parse(&payload.to_bytes()), payload);
-        let payload =
-            ResponsePayload { suite: Suites::AES_256_GCM, capabilities: Capabilities::COAL, lanes: 1 };
+        let payload = ResponsePayload { suite: Suites::AES_256_GCM, capabilities: Capabilities::COAL, lanes: 1 };
         assert_eq!(payload.to_bytes()[..4], [1, 1, 1, 0]);
         assert_eq!(ResponsePayload::parse(&payload.to_bytes()), payload);
     }

@@ -1,0 +1,142 @@
+//! One simulated machine: a node, one worker, a device that is a queue and a socket that is the world's network.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SendBatch};
+use proto::data::{Device, DeviceSend, Part, Published, Socket, SocketSend, Turn, Worker};
+use proto::event::Event;
+use proto::node::Node;
+use proto::packet::{Gso, Offload};
+use proto::time::Instant;
+
+/// A machine in the world.
+pub struct Host {
+    /// The protocol machine; scenarios ask it questions.
+    pub node: Node,
+    /// Where its datagrams come from and go to. Changing it is roaming.
+    pub address: SocketAddr,
+    /// Inner packets that it received, oldest first.
+    pub received: Vec<Vec<u8>>,
+    /// What its node said, with the time.
+    pub events: Vec<(Instant, Event)>,
+    worker: Worker,
+    published: Arc<Published>,
+    device: QueueDevice,
+    socket: QueueSocket,
+}
+
+#[derive(Default)]
+struct QueueDevice {
+    to_read: VecDeque<Vec<u8>>,
+    written: Vec<Vec<u8>>,
+}
+
+impl Device for QueueDevice {
+    fn recv(&mut self, buffer: &mut [u8]) -> Option<(usize, Offload)> {
+        let packet = self.to_read.pop_front()?;
+        buffer.get_mut(..packet.len())?.copy_from_slice(&packet);
+        Some((packet.len(), Offload::default()))
+    }
+
+    fn send(&mut self, memory: &[u8], parts: &[Part], offload: Offload) -> DeviceSend {
+        if offload.gso != Gso::None {
+            return DeviceSend::Refused;
+        }
+        let bytes = parts.iter().filter_map(|part| memory.get(part.start..part.start + part.len));
+        self.written.push(bytes.flatten().copied().collect());
+        DeviceSend::Sent
+    }
+}
+
+#[derive(Default)]
+struct QueueSocket {
+    arrived: VecDeque<(SocketAddr, Vec<u8>)>,
+    sent: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+impl Socket for QueueSocket {
+    fn send(&mut self, batch: &SendBatch) -> SocketSend {
+        self.sent.extend(batch.datagrams().map(|datagram| (batch.destination(), datagram.to_vec())));
+        SocketSend::Sent
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) -> usize {
+        let mut metas = Vec::new();
+        while metas.len() < RECV_SLOTS
+            && let Some((source, datagram)) = self.arrived.pop_front()
+        {
+            let start = RecvBatch::slot_start(metas.len());
+            if let Some(slot) = batch.memory_mut().get_mut(start..start + datagram.len()) {
+                slot.copy_from_slice(&datagram);
+            }
+            metas.push(RecvMeta { len: datagram.len(), stride: datagram.len(), source });
+        }
+        batch.set_filled(metas)
+    }
+}
+
+impl Host {
+    /// A machine at `address` that runs `node`.
+    #[must_use]
+    pub fn new(mut node: Node, address: SocketAddr) -> Self {
+        let published = node.publish();
+        let worker = Worker::new(0, Arc::clone(&published), node.drops());
+        Self {
+            node,
+            address,
+            received: Vec::new(),
+            events: Vec::new(),
+            worker,
+            published,
+            device: QueueDevice::default(),
+            socket: QueueSocket::default(),
+        }
+    }
+
+    /// An application on the machine sends a packet.
+    pub fn send_packet(&mut self, packet: Vec<u8>) {
+        self.device.to_read.push_back(packet);
+    }
+
+    /// A datagram arrives.
+    pub fn deliver(&mut self, source: SocketAddr, datagram: Vec<u8>) {
+        self.socket.arrived.push_back((source, datagram));
+    }
+
+    /// Runs everything that can run now, and returns what it sends.
+    pub fn run(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+        self.node.handle_timeout(now);
+        self.drain(now);
+        loop {
+            let inbound = self.worker.turn_inbound(&mut self.device, &mut self.socket, now);
+            let outbound = self.worker.turn_outbound(&mut self.device, &mut self.socket, now);
+            while let Some(punt) = self.worker.poll_punt() {
+                self.node.handle_punt(punt, now);
+            }
+            self.drain(now);
+            if inbound == Turn::Drained && outbound == Turn::Drained {
+                break;
+            }
+        }
+        self.received.append(&mut self.device.written);
+        std::mem::take(&mut self.socket.sent)
+    }
+
+    fn drain(&mut self, now: Instant) {
+        // The table first: a peer may answer a transmit before we look again.
+        if let Some(table) = self.node.poll_table() {
+            self.published.store(table);
+        }
+        while let Some(transmit) = self.node.poll_transmit() {
+            self.socket.sent.push((transmit.destination, transmit.datagram));
+        }
+        while let Some(packet) = self.node.poll_packet() {
+            self.device.written.push(packet);
+        }
+        while let Some(event) = self.node.poll_event() {
+            self.events.push((now, event));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Socket to device. In the order in which a datagram passes:
+//! receive messages; by type, punt handshake and control to the core; find the session and lock the lane; open in place;
+//! check that the inner source belongs to the sender and the inner destination to us; continue the run or begin a new one;
+//! write each run to the device as one packet or super-packet.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{RecvBatch, RecvMeta};
+use super::{
+    Device, DeviceSend, ForwardingTable, MAX_PACKET, Part, Published, Punt, PuntQueue, SessionRow, Socket, Turn,
+};
+use crate::id::SessionIndex;
+use crate::packet::Offload;
+use crate::packet::coalesce::Run;
+use crate::packet::layout;
+use crate::route::Target;
+use crate::session::OpenError;
+use crate::stats::{DropCounters, DropReason};
+use crate::time::Instant;
+use crate::wire::{
+    COOKIE_REPLY_LEN, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD, RESPONSE_LEN,
+};
+
+/// Bytes of one turn, after which the other direction may go first: 16 super-packets.
+const BUDGET: usize = 16 * 61_440;
+
+/// What a message costs of the budget besides its bytes.
+const MESSAGE_COST: usize = 512;
+
+/// How long the same session's news of the same address is not repeated to the core, which is busy with the first.
+const ROAM_REPEAT: Duration = Duration::from_millis(100);
+
+/// The receiving half of a worker.
+pub(super) struct Inbound {
+    batch: RecvBatch,
+    run: Run,
+    /// Where the open run stands: its session, and the counter that would continue it.
+    run_end: Option<(SessionIndex, u64)>,
+    /// For taking a super-packet apart that the device refused.
+    scratch: Box<[u8]>,
+    roamed: Option<(SessionIndex, SocketAddr, Instant)>,
+}
+
+/// The table, and how to get a newer one: a session may have been published since the turn began.
+pub(super) struct View<'t> {
+    pub(super) table: &'t mut Arc<ForwardingTable>,
+    pub(super) published: &'t Published,
+}
+
+impl View<'_> {
+    fn session(&mut self, index: SessionIndex) -> Option<SessionRow> {
+        if let Some(row) = self.table.session(index) {
+            return Some(row.clone());
+        }
+        // The response to a handshake goes out right after its session was published, so the peer's first datagram can
+        // overtake our look at the new table.
+        if self.published.refresh(self.table) { self.table.session(index).cloned() } else { None }
+    }
+}
+
+/// Datagrams of one message: `start..end` in the arena, `stride` apart.
+#[derive(Clone, Copy)]
+struct Cursor {
+    at: usize,
+    end: usize,
+    stride: usize,
+}
+
+impl Cursor {
+    fn peek(&self) -> Option<Part> {
+        (self.at < self.end).then(|| Part { start: self.at, len: self.stride.min(self.end - self.at) })
+    }
+
+    fn skip(&mut self) {
+        self.at = (self.at + self.stride).min(self.end);
+    }
+}
+
+impl Inbound {
+    pub(super) fn new() -> Self {
+        Self {
+            batch: RecvBatch::new(),
+            run: Run::default(),
+            run_end: None,
+            scratch: vec![0; MAX_PACKET].into_boxed_slice(),
+            roamed: None,
+        }
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        view: &mut View<'_>,
+        device: &mut dyn Device,
+        socket: &mut dyn Socket,
+        punts: &mut PuntQueue,
+        drops: &DropCounters,
+        now: Instant,
+    ) -> Turn {
+        let mut budget = BUDGET;
+        while budget > 0 {
+            let count = socket.recv(&mut self.batch);
+            if count == 0 {
+                return Turn::Drained;
+            }
+            let Self { batch, run, run_end, scratch, roamed } = self;
+            let (metas, memory) = batch.messages();
+            let mut message = Message { run, run_end, scratch, roamed, memory, device, punts, drops, now };
+            for (slot, meta) in metas.iter().take(count).enumerate() {
+                budget = budget.saturating_sub(meta.len + MESSAGE_COST);
+                message.handle(slot, *meta, view);
+            }
+            // The slots are about to be filled anew. Within one receive a run goes on across messages: where the link has
+            // no UDP GRO each message is a single datagram, and this is worth 1.9 times the throughput.
+            message.end_run();
+        }
+        Turn::More
+    }
+}
+
+/// The work on one received message.
+struct Message<'w> {
+    run: &'w mut Run,
+    run_end: &'w mut Option<(SessionIndex, u64)>,
+    scratch: &'w mut [u8],
+    roamed: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
+    memory: &'w mut [u8],
+    device: &'w mut dyn Device,
+    punts: &'w mut PuntQueue,
+    drops: &'w DropCounters,
+    now: Instant,
+}
+
+impl Message<'_> {
+    fn handle(&mut self, slot: usize, meta: RecvMeta, view: &mut View<'_>) {
+        let start = RecvBatch::slot_start(slot);
+        let mut cursor = Cursor { at: start, end: start + meta.len, stride: meta.stride.max(1) };
+        while let Some(part) = cursor.peek() {
+            let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
+            match MessageType::of(datagram) {
+                Ok(MessageType::Data) => match DataHeader::parse(datagram) {
+                    Ok(header) => self.data(&mut cursor, header, meta.source, view),
+                    Err(_) => self.drop_one(&mut cursor, DropReason::MalformedDatagram),
+                },
+                Ok(kind) => {
+                    if let Err(reason) = self.punt(kind, part, meta.source, view.table) {
+                        self.drops.add(reason, 1);
+                    }
+                    cursor.skip();
+                }
+                Err(_) => self.drop_one(&mut cursor, DropReason::UnknownType),
+            }
+        }
+    }
+
+    fn drop_one(&self, cursor: &mut Cursor, reason: DropReason) {
+        self.drops.add(reason, 1);
+        cursor.skip();
+    }
+
+    /// Hands a handshake or control message to the core, if it has the right size and, for a handshake, the right mac1.
+    fn punt(
+        &mut self,
+        kind: MessageType,
+        part: Part,
+        source: SocketAddr,
+        table: &ForwardingTable,
+    ) -> Result<(), DropReason> {
+        let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
+        let sized = match kind {
+            MessageType::Initiation => part.len == INITIATION_LEN,
+            MessageType::Response => part.len == RESPONSE_LEN,
+            MessageType::CookieReply => part.len == COOKIE_REPLY_LEN,
+            MessageType::Control => (OVERHEAD..=OVERHEAD + MAX_CONTROL).contains(&part.len),
+            MessageType::Data => false,
+        };
+        if !sized {
+            return Err(DropReason::MalformedDatagram);
+        }
+        let has_mac = matches!(kind, MessageType::Initiation | MessageType::Response);
+        if has_mac && !table.mac1.verify(datagram) {
+            return Err(DropReason::BadMac);
+        }
+        self.punts.push(Punt::Datagram { datagram: datagram.into(), source }, self.drops);
+        Ok(())
+    }
+
+    /// Opens this datagram and those after it that are of the same session and lane, under one lock.
+    fn data(&mut self, cursor: &mut Cursor, first: DataHeader, source: SocketAddr, view: &mut View<'_>) {
+        let Some(row) = view.session(first.receiver) else {
+            return self.drop_one(cursor, DropReason::UnknownSession);
+        };
+        let session = Arc::clone(&row.session);
+        let Some(mut lane) = session.lane(first.lane) else {
+            return self.drop_one(cursor, DropReason::AuthenticationFailed);
+        };
+        let (mut packets, mut bytes, mut opened, mut newest) = (0u64, 0u64, false, false);
+        while let Some(part) = cursor.peek() {
+            let Some(datagram) = self.memory.get_mut(part.start..part.start + part.len) else { break };
+            let Ok(header) = DataHeader::parse(datagram) else { break };
+            if header.kind != MessageType::Data || header.receiver != first.receiver || header.lane != first.lane {
+                break;
+            }
+            cursor.skip();
+            match lane.open(&header, datagram) {
+                Ok(len) => {
+                    (opened, newest) = (true, newest || lane.is_newest(header.counter));
+                    if len == 0 {
+                        continue;
+                    }
+                    let inner = Part { start: part.start + HEADER_LEN, len };
+                    match self.deliver(inner, &header, &row, view.table) {
+                        Ok(()) => (packets, bytes) = (packets + 1, bytes + len as u64),
+                        Err(reason) => self.drops.add(reason, 1),
+                    }
+                }
+                Err(OpenError::Replayed) => self.drops.add(DropReason::Replayed, 1),
+                Err(OpenError::Authentication) => self.drops.add(DropReason::AuthenticationFailed, 1),
+            }
+        }
+        drop(lane);
+        if opened {
+            row.activity.received(packets, bytes, self.now);
+            self.report_source(&row, source, newest, view.table);
+        }
+    }
+
+    /// Tells the core that a session came alive, or that its peer has moved.
+    fn report_source(&mut self, row: &SessionRow, source: SocketAddr, newest: bool, table: &ForwardingTable) {
+        let session = row.session.local;
+        if !row.session.is_confirmed() {
+            self.punts.push(Punt::Confirmed { session, source }, self.drops);
+            return;
+        }
+        let expected = table.peer(row.session.peer).map(|peer| peer.remote);
+        // Only the newest datagram may move a peer: older ones may be replays from before it came here.
+        if !newest || expected.is_none_or(|expected| expected == source) {
+            return;
+        }
+        let repeated = self.roamed.is_some_and(|(s, a, at)| s == session && a == source && self.now - at < ROAM_REPEAT);
+        if !repeated {
+            *self.roamed = Some((session, source, self.now));
+            self.punts.push(Punt::Roamed { session, source }, self.drops);
+        }
+    }
+
+    /// Appends an opened inner packet to the run that it continues, or checks it and begins a new run with it.
+    fn deliver(
+        &mut self,
+        inner: Part,
+        header: &DataHeader,
+        row: &SessionRow,
+        table: &ForwardingTable,
+    ) -> Result<(), DropReason> {
+        let partial = header.flags.contains(Flags::CSUM_PARTIAL);
+        let continues = header.flags.contains(Flags::COAL) && *self.run_end == Some((header.receiver, header.counter));
+        let next = (header.receiver, header.counter.wrapping_add(1));
+        if continues && self.run.try_append(self.memory, inner, partial) {
+            *self.run_end = Some(next);
+            return Ok(());
+        }
+        self.end_run();
+        let packet = self.memory.get(inner.start..inner.start + inner.len).ok_or(DropReason::MalformedInner)?;
+        let (source, destination): (IpAddr, IpAddr) = layout::addresses(packet).ok_or(DropReason::MalformedInner)?;
+        if table.routes.lookup(source) != Some(Target::Peer(row.session.peer)) {
+            return Err(DropReason::ForgedSource);
+        }
+        if table.routes.lookup(destination) != Some(Target::Local) {
+            return Err(DropReason::NotAnnounced);
+        }
+        self.run.start(self.memory, inner, partial).map_err(|_| DropReason::MalformedInner)?;
+        *self.run_end = Some(next);
+        Ok(())
+    }
+
+    /// Writes the open run, if there is one.
+    fn end_run(&mut self) {
+        *self.run_end = None;
+        let refused = match self.run.finish(self.memory) {
+            None => return,
+            Some((parts, offload)) => match self.device.send(self.memory, parts, offload) {
+                DeviceSend::Sent => false,
+                DeviceSend::Dropped => {
+                    self.drops.add(DropReason::DeviceFull, parts.len() as u64);
+                    false
+                }
+                DeviceSend::Refused => true,
+            },
+        };
+        if refused {
+            self.write_apart();
+        }
+        self.run.clear();
+    }
+
+    /// Writes the segments of a refused super-packet one by one, with complete checksums.
+    fn write_apart(&mut self) {
+        for index in 0..self.run.count() {
+            let len = self.run.segment(self.memory, index, self.scratch);
+            let part = [Part { start: 0, len }];
+            match self.device.send(self.scratch, &part, Offload::default()) {
+                DeviceSend::Sent => {}
+                DeviceSend::Dropped | DeviceSend::Refused => self.drops.add(DropReason::DeviceFull, 1),
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Device to socket. In the order in which a packet passes:
+//! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
+//! behind a header into the send batch and seal it there; send the batch when it is full, or when nothing is left to read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::batch::{MAX_SEGMENTS, MAX_SEND, SendBatch};
+use super::{Device, ForwardingTable, MAX_PACKET, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
+use crate::id::PeerId;
+use crate::packet::checksum;
+use crate::packet::coalesce::FlowKey;
+use crate::packet::layout::{self, Transport};
+use crate::packet::segment::Segments;
+use crate::packet::{Gso, Offload};
+use crate::route::Target;
+use crate::session::TxLane;
+use crate::stats::{DropCounters, DropReason};
+use crate::time::Instant;
+use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, TAG_LEN};
+
+/// Bytes of one turn, after which the other direction may go first: 32 super-packets. Smaller turns were measured slower.
+const BUDGET: usize = 32 * 61_440;
+
+/// What a packet costs of the budget besides its bytes, so that a flood of small ones ends a turn as well.
+const PACKET_COST: usize = 512;
+
+/// The sending half of a worker.
+pub(super) struct Outbound {
+    lane: u8,
+    /// The packet being sent. One buffer, so that it stays in the L2 cache.
+    packet: Box<[u8]>,
+    /// What of it is still to be sealed, where the socket was full in the middle of a super-packet.
+    rest: Option<Rest>,
+    batch: SendBatch,
+    /// What the last datagram of the open batch carried, if it was UDP: the next of its flow may continue it.
+    flow: Option<FlowKey>,
+    /// This worker's lane of each peer's session.
+    lanes: Vec<Option<TxLane>>,
+}
+
+#[derive(Clone, Copy)]
+struct Rest {
+    len: usize,
+    offload: Offload,
+    next: usize,
+}
+
+/// What became of a packet.
+enum Sealed {
+    /// All of it is in the batch, or sent.
+    All,
+    /// The socket is full; this segment is the next.
+    Until(usize),
+}
+
+impl Outbound {
+    pub(super) fn new(lane: u8) -> Self {
+        Self {
+            lane,
+            packet: vec![0; MAX_PACKET].into_boxed_slice(),
+            rest: None,
+            batch: SendBatch::new(),
+            flow: None,
+            lanes: Vec::new(),
+        }
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        table: &ForwardingTable,
+        device: &mut dyn Device,
+        socket: &mut dyn Socket,
+        punts: &mut PuntQueue,
+        drops: &DropCounters,
+        now: Instant,
+    ) -> Turn {
+        let mut budget = BUDGET;
+        let mut context = Context { table, socket, punts, drops, now };
+        loop {
+            let rest = match self.rest.take() {
+                Some(rest) => rest,
+                None if budget == 0 => break,
+                None => match device.recv(&mut self.packet) {
+                    Some((len, offload)) => Rest { len: len.min(MAX_PACKET), offload, next: 0 },
+                    None => break,
+                },
+            };
+            budget = budget.saturating_sub(rest.len + PACKET_COST);
+            if let Sealed::Until(next) = self.packet(rest, &mut context) {
+                self.rest = Some(Rest { next, ..rest });
+                return Turn::Blocked;
+            }
+        }
+        // Nothing waits to be batched with: what is here goes now. No timers, so no added latency.
+        if !flush(&mut self.batch, &mut self.flow, &mut context) {
+            return Turn::Blocked;
+        }
+        if budget == 0 { Turn::More } else { Turn::Drained }
+    }
+
+    fn packet(&mut self, rest: Rest, context: &mut Context<'_>) -> Sealed {
+        let Some(packet) = self.packet.get(..rest.len) else { return Sealed::All };
+        let peer = match route(packet, context.table) {
+            Ok(peer) => peer,
+            Err(reason) => {
+                context.drops.add(reason, 1);
+                if matches!(reason, DropReason::NoRoute | DropReason::Denied) {
+                    // The core answers with an ICMP error, so that the sender need not wait for its timeout.
+                    context.punt_packet(packet, rest.offload);
+                }
+                return Sealed::All;
+            }
+        };
+        let Some(row) = context.table.peer(peer) else {
+            context.punt_packet(packet, rest.offload);
+            return Sealed::All;
+        };
+        let Ok(segments) = Segments::new(packet, &rest.offload) else {
+            context.drops.add(DropReason::MalformedPacket, 1);
+            return Sealed::All;
+        };
+        let Some(lane) = claim(&mut self.lanes, self.lane, peer, row) else {
+            context.drops.add(DropReason::SessionExhausted, 1);
+            return Sealed::All;
+        };
+        let mut sealer = Sealer { row, lane, batch: &mut self.batch, flow: &mut self.flow, offload: rest.offload };
+        let sealed = sealer.seal_from(rest.next, &segments, packet, context);
+        if sealer.lane.is_worn() {
+            context.punts.push(Punt::Worn { peer }, context.drops);
+        }
+        sealed
+    }
+}
+
+/// What a turn works with besides its own state.
+struct Context<'t> {
+    table: &'t ForwardingTable,
+    socket: &'t mut dyn Socket,
+    punts: &'t mut PuntQueue,
+    drops: &'t DropCounters,
+    now: Instant,
+}
+
+impl Context<'_> {
+    fn punt_packet(&mut self, packet: &[u8], offload: Offload) {
+        self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
+    }
+}
+
+/// Finds the peer that owns the destination; refuses what policy or the receiver would refuse.
+#[inline]
+fn route(packet: &[u8], table: &ForwardingTable) -> Result<PeerId, DropReason> {
+    let (source, destination): (IpAddr, IpAddr) = layout::addresses(packet).ok_or(DropReason::MalformedPacket)?;
+    let peer = match table.routes.lookup(destination) {
+        Some(Target::Peer(peer)) => peer,
+        Some(Target::Denied(_)) => return Err(DropReason::Denied),
+        Some(Target::Local) | None => return Err(DropReason::NoRoute),
+    };
+    match table.routes.lookup(source) {
+        Some(Target::Local) => Ok(peer),
+        Some(Target::Peer(_) | Target::Denied(_)) | None => Err(DropReason::ForeignSource),
+    }
+}
+
+/// This worker's lane of the peer's current session.
+#[inline]
+fn claim<'l>(lanes: &'l mut Vec<Option<TxLane>>, lane: u8, peer: PeerId, row: &PeerRow) -> Option<&'l mut TxLane> {
+    if lanes.len() <= peer.index() {
+        lanes.resize_with(peer.index() + 1, || None);
+    }
+    let slot = lanes.get_mut(peer.index())?;
+    if !slot.as_ref().is_some_and(|held| Arc::ptr_eq(held.session(), &row.session)) {
+        *slot = row.session.claim(lane);
+    }
+    slot.as_mut()
+}
+
+/// Most datagrams of this length that one send takes.
+fn fits(len: usize) -> usize {
+    (MAX_SEND / len.max(1)).clamp(1, MAX_SEGMENTS)
+}
+
+/// Seals the segments of one packet, with the one session that they all go out on.
+struct Sealer<'w> {
+    row: &'w PeerRow,
+    lane: &'w mut TxLane,
+    batch: &'w mut SendBatch,
+    flow: &'w mut Option<FlowKey>,
+    offload: Offload,
+}
+
+impl Sealer<'_> {
+    /// Seals segments `first..` into the batch, sending it whenever it is full.
+    fn seal_from(&mut self, first: usize, segments: &Segments<'_>, packet: &[u8], context: &mut Context<'_>) -> Sealed {
+        let count = segments.count();
+        let full_len = segments.len_of(0) + OVERHEAD;
+        let wanted = count.min(fits(full_len));
+        // A super-packet begins with a fresh batch: the kernel made it so that it fits one send.
+        if first == 0 && !self.batch.has_room(self.row.remote, full_len, wanted) && !self.flush(context) {
+            return Sealed::Until(0);
+        }
+        let continues = first == 0 && self.continues_flow(packet, segments);
+        let coal = self.row.session.capabilities.contains(Capabilities::COAL);
+        let mut sealed = (0u64, 0u64);
+        let mut outcome = Sealed::All;
+        for index in first..count {
+            let len = segments.len_of(index);
+            if !self.batch.has_room(self.row.remote, len + OVERHEAD, 1) && !self.flush(context) {
+                outcome = Sealed::Until(index);
+                break;
+            }
+            let flags = Flags::default().with(Flags::COAL, (index > 0 && coal) || continues);
+            if !self.seal_one(segments, index, flags) {
+                context.drops.add(DropReason::SessionExhausted, (count - index) as u64);
+                break;
+            }
+            sealed = (sealed.0 + 1, sealed.1 + len as u64);
+        }
+        self.row.activity.sent(sealed.0, sealed.1, context.now);
+        outcome
+    }
+
+    #[inline]
+    fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> bool {
+        let len = segments.len_of(index) + OVERHEAD;
+        let Some(slot) = self.batch.push(self.row.remote, len) else { return false };
+        let done = seal(segments, index, self.offload, self.row.session.capabilities, flags, self.lane, slot);
+        if !done {
+            self.batch.pop(len);
+        }
+        done
+    }
+
+    /// Whether a UDP datagram continues the flow of the one before it in the open batch, so that the receiver may hand both
+    /// to its kernel as one super-packet. Remembers this one for the next.
+    fn continues_flow(&mut self, packet: &[u8], segments: &Segments<'_>) -> bool {
+        let both = Capabilities::COAL.and(Capabilities::CSUM_PARTIAL);
+        let mergeable = self.offload.gso == Gso::None
+            && self.offload.partial_checksum
+            && self.row.session.capabilities.contains(both);
+        let current = if mergeable { FlowKey::of(packet, segments.layout()) } else { None };
+        let follows = !self.batch.is_empty() && current.is_some() && *self.flow == current;
+        *self.flow = current;
+        follows
+    }
+
+    fn flush(&mut self, context: &mut Context<'_>) -> bool {
+        flush(self.batch, self.flow, context)
+    }
+}
+
+/// Writes segment `index` into `slot` and seals it there.
+#[inline]
+fn seal(
+    segments: &Segments<'_>,
+    index: usize,
+    offload: Offload,
+    capabilities: Capabilities,
+    flags: Flags,
+    lane: &mut TxLane,
+    slot: &mut [u8],
+) -> bool {
+    let end = slot.len() - TAG_LEN;
+    let Some(inner) = slot.get_mut(HEADER_LEN..end) else { return false };
+    if !segments.write(index, inner) {
+        return false;
+    }
+    let partial = offload.partial_checksum && segments.layout().transport != Transport::Other;
+    let keep_partial = partial && capabilities.contains(Capabilities::CSUM_PARTIAL);
+    if partial && !keep_partial {
+        checksum::complete(inner, segments.layout());
+    }
+    lane.seal(MessageType::Data, flags.with(Flags::CSUM_PARTIAL, keep_partial), slot).is_ok()
+}
+
+/// Sends the batch; `false` where the socket is full and the batch must be kept.
+fn flush(batch: &mut SendBatch, flow: &mut Option<FlowKey>, context: &mut Context<'_>) -> bool {
+    if batch.is_empty() {
+        return true;
+    }
+    match context.socket.send(batch) {
+        SocketSend::Sent => {}
+        SocketSend::Full => return false,
+        SocketSend::Dropped => context.drops.add(DropReason::SendFailed, batch.count() as u64),
+    }
+    batch.clear();
+    *flow = None;
+    true
+}
+
+/// Seals one packet on the slow path, segment by segment, each as a datagram of its own: what the core does with packets that
+/// waited for a session.
+pub(crate) fn seal_staged(
+    packet: &[u8],
+    offload: Offload,
+    row: &PeerRow,
+    lane: &mut TxLane,
+) -> Vec<(SocketAddr, Vec<u8>)> {
+    let Ok(segments) = Segments::new(packet, &offload) else { return Vec::new() };
+    let mut datagrams = Vec::new();
+    for index in 0..segments.count() {
+        let mut datagram = vec![0; segments.len_of(index) + OVERHEAD];
+        let flags = Flags::default();
+        if seal(&segments, index, offload, row.session.capabilities, flags, lane, &mut datagram) {
+            datagrams.push((row.remote, datagram));
+        }
+    }
+    datagrams
+}

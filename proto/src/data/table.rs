@@ -1,0 +1,255 @@
+//! The forwarding table: what the core decided, in the form that the fast path reads.
+//!
+//! Immutable once published. The core keeps a working copy and publishes clones: cheap, because rows are shared in chunks
+//! and only a chunk that changed is copied.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::handshake::Mac1;
+use crate::id::{PeerId, SessionIndex};
+use crate::route::RouteTable;
+use crate::session::Session;
+use crate::stats::Activity;
+
+/// How to send to a peer.
+#[derive(Clone)]
+pub struct PeerRow {
+    /// The session in use.
+    pub session: Arc<Session>,
+    /// Where its datagrams go.
+    pub remote: SocketAddr,
+    /// Where traffic is counted.
+    pub activity: Arc<Activity>,
+}
+
+/// How to receive on a session.
+#[derive(Clone)]
+pub struct SessionRow {
+    /// Its keys and windows.
+    pub session: Arc<Session>,
+    /// Where traffic is counted.
+    pub activity: Arc<Activity>,
+}
+
+/// Everything that the fast path needs to know.
+#[derive(Clone)]
+pub struct ForwardingTable {
+    /// Prefixes and their owners.
+    pub routes: Arc<RouteTable>,
+    /// Checks mac1 of handshake messages to this node, so that strangers are turned away before the core is troubled.
+    pub mac1: Arc<Mac1>,
+    peers: Chunks<PeerRow>,
+    sessions: Chunks<SessionRow>,
+    session_count: usize,
+}
+
+impl ForwardingTable {
+    /// A table without peers.
+    #[must_use]
+    pub fn new(mac1: Mac1) -> Self {
+        Self {
+            routes: Arc::default(),
+            mac1: Arc::new(mac1),
+            peers: Chunks::default(),
+            sessions: Chunks::with_len(CHUNK),
+            session_count: 0,
+        }
+    }
+
+    /// How to send to a peer; `None` where there is no session to use.
+    #[inline]
+    #[must_use]
+    pub fn peer(&self, peer: PeerId) -> Option<&PeerRow> {
+        self.peers.get(peer.index())
+    }
+
+    /// The session that a received index names.
+    #[inline]
+    #[must_use]
+    pub fn session(&self, index: SessionIndex) -> Option<&SessionRow> {
+        self.sessions.get(self.slot(index)).filter(|row| row.session.local == index)
+    }
+
+    /// Sets or clears how to send to a peer.
+    pub fn set_peer(&mut self, peer: PeerId, row: Option<PeerRow>) {
+        self.peers.set(peer.index(), row);
+    }
+
+    /// Whether a new session may have this index: its slot must be free.
+    #[must_use]
+    pub fn is_free(&self, index: SessionIndex) -> bool {
+        self.sessions.get(self.slot(index)).is_none()
+    }
+
+    /// Adds a session, whose index [`is_free`](Self::is_free).
+    pub fn insert_session(&mut self, row: SessionRow) {
+        self.sessions.set(self.slot(row.session.local), Some(row));
+        self.session_count += 1;
+        // At half full, a random index finds a free slot in two tries on average.
+        if self.session_count * 2 > self.sessions.len() {
+            self.grow();
+        }
+    }
+
+    /// Removes a session.
+    pub fn remove_session(&mut self, index: SessionIndex) {
+        if self.session(index).is_some() {
+            self.sessions.set(self.slot(index), None);
+            self.session_count -= 1;
+        }
+    }
+
+    /// Sessions are addressed by the low bits of their random index, so a table twice as long has no new collisions.
+    fn grow(&mut self) {
+        let twice = Chunks::with_len(self.sessions.len() * 2);
+        let old = std::mem::replace(&mut self.sessions, twice);
+        for row in old.into_rows() {
+            self.sessions.set(self.slot(row.session.local), Some(row));
+        }
+    }
+
+    fn slot(&self, index: SessionIndex) -> usize {
+        // The length is a power of two.
+        index.0 as usize & (self.sessions.len() - 1)
+    }
+}
+
+/// Where the core puts its newest table, and workers find it: one atomic pointer.
+pub struct Published(ArcSwap<ForwardingTable>);
+
+impl Published {
+    /// Starts with `table`.
+    #[must_use]
+    pub fn new(table: Arc<ForwardingTable>) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::new(table)))
+    }
+
+    /// Replaces the table.
+    pub fn store(&self, table: Arc<ForwardingTable>) {
+        self.0.store(table);
+    }
+
+    /// The newest table.
+    #[must_use]
+    pub fn load(&self) -> Arc<ForwardingTable> {
+        self.0.load_full()
+    }
+
+    /// Brings `table` up to date; returns whether it changed. One atomic load where it did not.
+    pub fn refresh(&self, table: &mut Arc<ForwardingTable>) -> bool {
+        let newest = self.0.load();
+        let changed = !Arc::ptr_eq(&newest, table);
+        if changed {
+            *table = Arc::clone(&newest);
+        }
+        changed
+    }
+}
+
+/// Rows per chunk: what one change copies.
+const CHUNK: usize = 64;
+
+/// A sparse array that clones in one reference count per chunk and copies a chunk when it changes.
+#[derive(Clone)]
+struct Chunks<T>(Vec<Option<Arc<[Option<T>; CHUNK]>>>);
+
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Clone> Chunks<T> {
+    fn with_len(len: usize) -> Self {
+        Self(vec![None; len.div_ceil(CHUNK)])
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() * CHUNK
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<&T> {
+        self.0.get(index / CHUNK)?.as_ref()?.get(index % CHUNK)?.as_ref()
+    }
+
+    fn set(&mut self, index: usize, row: Option<T>) {
+        let chunk = index / CHUNK;
+        if chunk >= self.0.len() {
+            if row.is_none() {
+                return;
+            }
+            self.0.resize(chunk + 1, None);
+        }
+        let Some(slot) = self.0.get_mut(chunk) else { return };
+        let rows = slot.get_or_insert_with(|| Arc::new([const { None }; CHUNK]));
+        if let Some(old) = Arc::make_mut(rows).get_mut(index % CHUNK) {
+            *old = row;
+        }
+    }
+
+    fn into_rows(self) -> impl Iterator<Item = T> {
+        self.0.into_iter().flatten().flat_map(|chunk| Arc::unwrap_or_clone(chunk).into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::{Agreement, Keys};
+    use crate::id::PublicKey;
+    use crate::wire::{Capabilities, Suites};
+    use zeroize::Zeroizing;
+
+    fn row(index: u32) -> SessionRow {
+        let agreement = Agreement {
+            keys: Keys { send: Zeroizing::new([0; 32]), receive: Zeroizing::new([1; 32]) },
+            suite: Suites::AES_256_GCM,
+            capabilities: Capabilities::default(),
+            lanes: 1,
+        };
+        let pair = (SessionIndex(index), SessionIndex(0));
+        SessionRow { session: Session::new(PeerId(0), pair, &agreement, true).unwrap(), activity: Arc::default() }
+    }
+
+    #[test]
+    fn sessions_are_found_by_their_whole_index_and_survive_growth() {
+        let mut table = ForwardingTable::new(Mac1::new(&PublicKey([0; 32])));
+        let indices: Vec<u32> = (0..500u32).map(|n| n.wrapping_mul(2_654_435_761)).collect();
+        let mut inserted = Vec::new();
+        for index in indices {
+            if table.is_free(SessionIndex(index)) {
+                table.insert_session(row(index));
+                inserted.push(index);
+            }
+        }
+        assert!(inserted.len() > 250);
+        for index in &inserted {
+            assert_eq!(table.session(SessionIndex(*index)).unwrap().session.local.0, *index);
+            assert!(table.session(SessionIndex(index ^ 0x8000_0000)).is_none());
+        }
+        for index in &inserted {
+            table.remove_session(SessionIndex(*index));
+        }
+        assert!(inserted.iter().all(|index| table.session(SessionIndex(*index)).is_none()));
+        assert_eq!(table.session_count, 0);
+    }
+
+    #[test]
+    fn a_published_table_does_not_see_later_changes() {
+        let mut table = ForwardingTable::new(Mac1::new(&PublicKey([0; 32])));
+        table.insert_session(row(1));
+        let published = Published::new(Arc::new(table.clone()));
+        let mut seen = published.load();
+        table.insert_session(row(2));
+        table.remove_session(SessionIndex(1));
+        assert!(seen.session(SessionIndex(1)).is_some() && seen.session(SessionIndex(2)).is_none());
+        assert!(!published.refresh(&mut seen));
+        published.store(Arc::new(table));
+        assert!(published.refresh(&mut seen));
+        assert!(seen.session(SessionIndex(1)).is_none() && seen.session(SessionIndex(2)).is_some());
+    }
+}

@@ -1,0 +1,94 @@
+//! What the core tells the shell: things an operator may want to know, and answers to what was asked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::handshake::HandshakeError;
+use crate::id::{PeerId, PublicKey};
+use crate::member::Denial;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session is up where there was none.
+    Connected {
+        /// With whom.
+        peer: PeerId,
+        /// Over which address.
+        remote: SocketAddr,
+    },
+    /// A new session has replaced the one before.
+    Rekeyed {
+        /// With whom.
+        peer: PeerId,
+    },
+    /// No session is left.
+    Disconnected {
+        /// With whom.
+        peer: PeerId,
+        /// Why.
+        reason: Disconnect,
+    },
+    /// The peer is now reached at another address.
+    Moved {
+        /// Who.
+        peer: PeerId,
+        /// Where.
+        remote: SocketAddr,
+    },
+    /// The peer does not answer our handshakes.
+    Unreachable {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A handshake was refused. Said once per initiator and reason, then at most once a minute.
+    Refused {
+        /// The initiator, where its key is known.
+        peer: Option<PeerId>,
+        /// Where it came from.
+        source: SocketAddr,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A probe that the shell asked for was answered.
+    ProbeReply {
+        /// By whom.
+        peer: PeerId,
+        /// The probe's token.
+        token: u64,
+        /// From where.
+        source: SocketAddr,
+        /// From sending the probe to its reply.
+        rtt: Duration,
+    },
+}
+
+/// Why the last session with a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// Nothing was sent or received for the configured time.
+    Idle,
+    /// Its keys grew too old, and the peer answered no new handshake.
+    Expired,
+    /// The peer closed it.
+    Closed,
+    /// The peer is no longer a member, or no longer allowed, or has another key.
+    Removed,
+}
+
+/// Why an initiation was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its key belongs to no endpoint.
+    #[error("its key {0:?} belongs to no endpoint of this mesh")]
+    UnknownKey(PublicKey),
+    /// Policy keeps it from us.
+    #[error("{0}")]
+    Denied(Denial),
+    /// Its timestamp is not newer than the last one.
+    #[error("its handshake timestamp is not newer than its last one (a replay, or a clock set back)")]
+    OldTimestamp,
+    /// Nothing in common, or undecipherable.
+    #[error("{0}")]
+    Handshake(HandshakeError),
+}

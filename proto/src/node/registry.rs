@@ -1,0 +1,158 @@
+//! Membership: a registry snapshot becomes peers, policy and routes. What did not change keeps its session.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::Node;
+use crate::event::{Disconnect, Event};
+use crate::id::{EndpointName, PeerId};
+use crate::member::{Denial, Endpoint, Host, Kind, Members, Permission, Policy};
+use crate::peer::Peer;
+use crate::route::{RouteTable, Target};
+use crate::time::Instant;
+
+impl Node {
+    /// Takes a whole, checked picture of the mesh, which replaces the one before.
+    pub fn handle_registry(&mut self, members: &Members, now: Instant) {
+        let policy = Policy::new(members);
+        let own = self.settings.name.clone();
+        let mut seen = BTreeSet::new();
+        for endpoint in members.endpoints.iter().filter(|endpoint| endpoint.name != own) {
+            seen.insert(endpoint.name.clone());
+            self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
+        }
+        let gone: Vec<_> = self.by_name.keys().filter(|name| !seen.contains(name)).cloned().collect();
+        for name in gone {
+            self.remove(&name, now);
+        }
+        self.rebuild_routes(members);
+        self.dial_kept(now);
+    }
+
+    /// Takes the addresses that a peer's public addresses resolve to, best first. They replace the ones before.
+    pub fn handle_candidates(&mut self, peer: PeerId, candidates: Vec<SocketAddr>, now: Instant) {
+        let Some(peer) = self.peer_mut(peer) else { return };
+        peer.candidates = candidates;
+        self.dial_kept(now);
+    }
+
+    fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
+        let known = self.by_name.get(&endpoint.name).copied();
+        // A new key is a new identity: nothing of the old one may live on.
+        let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
+        let Some(id) = same else {
+            if known.is_some() {
+                self.remove(&endpoint.name, now);
+            }
+            return self.insert(endpoint, permission);
+        };
+        if permission.is_err() {
+            self.disconnect(id, Disconnect::Removed, now);
+        }
+        let is_kept = self.is_kept(endpoint, &permission);
+        if let Some(peer) = self.peer_mut(id) {
+            peer.kind = endpoint.kind;
+            peer.permission = permission;
+            peer.is_kept = is_kept;
+            peer.candidates = literals(endpoint);
+        }
+    }
+
+    fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
+        let slot = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
+        let Ok(number) = u32::try_from(slot) else { return };
+        let id = PeerId(number);
+        let peer = Peer {
+            name: endpoint.name.clone(),
+            key: endpoint.public_key,
+            kind: endpoint.kind,
+            is_kept: self.is_kept(endpoint, &permission),
+            permission,
+            candidates: literals(endpoint),
+            remote: None,
+            timestamp: 0,
+            activity: Arc::default(),
+            rekeys: 0,
+            last_handshake: None,
+            unreachable_since: None,
+            refusal: None,
+            live: None,
+        };
+        if slot == self.peers.len() {
+            self.peers.push(Some(peer));
+        } else if let Some(free) = self.peers.get_mut(slot) {
+            *free = Some(peer);
+        }
+        self.by_name.insert(endpoint.name.clone(), id);
+        self.by_key.insert(endpoint.public_key, id);
+    }
+
+    fn remove(&mut self, name: &EndpointName, now: Instant) {
+        let Some(id) = self.by_name.remove(name) else { return };
+        self.disconnect(id, Disconnect::Removed, now);
+        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) {
+            self.by_key.remove(&peer.key);
+        }
+    }
+
+    /// A node that nobody can dial keeps in touch with its own connectors, which then can reach it.
+    fn is_kept(&self, endpoint: &Endpoint, permission: &Result<Permission, Denial>) -> bool {
+        let own_connector = endpoint.kind == Kind::Connector && endpoint.name.cluster() == self.settings.name.cluster();
+        self.settings.keepalive.is_some() && own_connector && permission.is_ok()
+    }
+
+    fn rebuild_routes(&mut self, members: &Members) {
+        let mut routes = RouteTable::default();
+        for endpoint in &members.endpoints {
+            let target = match self.by_name.get(&endpoint.name) {
+                None => Target::Local,
+                Some(id) if self.peer(*id).is_some_and(|peer| peer.permission.is_ok()) => Target::Peer(*id),
+                Some(id) => Target::Denied(*id),
+            };
+            for prefix in endpoint.prefixes(&members.mesh) {
+                routes.insert(prefix, target);
+            }
+            if target == Target::Local {
+                self.addresses = endpoint.mesh_addresses(&members.mesh);
+            }
+        }
+        self.table.routes = Arc::new(routes);
+        self.is_table_dirty = true;
+    }
+
+    /// The mesh address of this node in the family of `like`.
+    pub(super) fn local_address(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
+    }
+
+    /// Begins handshakes with the peers that are to be kept in touch with and have no session.
+    pub(super) fn dial_kept(&mut self, now: Instant) {
+        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && !peer.candidates.is_empty();
+        let kept: Vec<PeerId> = self.by_name.values().copied().filter(|id| self.peer(*id).is_some_and(idle)).collect();
+        for id in kept {
+            self.dial(id, now);
+        }
+    }
+
+    /// Ends everything with a peer, telling it where possible.
+    pub(super) fn disconnect(&mut self, id: PeerId, reason: Disconnect, now: Instant) {
+        let had_session = self.peer(id).is_some_and(|peer| peer.current().is_some());
+        if had_session && reason != Disconnect::Closed {
+            self.send_control(id, crate::wire::Control::Close, now);
+        }
+        self.tear_down(id);
+        if had_session {
+            self.emit(Event::Disconnected { peer: id, reason });
+        }
+    }
+}
+
+/// The public addresses of an endpoint that need no resolving.
+fn literals(endpoint: &Endpoint) -> Vec<SocketAddr> {
+    let literal = |address: &crate::member::PublicAddress| match address.host {
+        Host::Ip(ip) => Some(SocketAddr::new(ip, address.port)),
+        Host::Name(_) => None,
+    };
+    endpoint.public_addresses.iter().filter_map(literal).collect()
+}

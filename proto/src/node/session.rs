@@ -1,0 +1,295 @@
+//! Sessions: putting them in place, looking after them, ending them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Node, Settings};
+use crate::data::{PeerRow, SessionRow, seal_staged};
+use crate::event::{Disconnect, Event};
+use crate::id::{PeerId, SessionIndex};
+use crate::packet::Offload;
+use crate::peer::{Established, Live, Peer};
+use crate::session::Session;
+use crate::stats::{DropReason, Stamps};
+use crate::time::Instant;
+use crate::timer::Timer;
+use crate::wire::{CONTROL_LANE, Control};
+
+/// How often live peers are looked after: bounds the error of every timer below.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// One who received data and has nothing to say says so after this, so that the sender can tell silence from death.
+/// WireGuard's 10 s would make dead peers look alive for longer than users accept.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
+
+/// One who sent data and heard nothing for this long begins a new handshake: the peer may have restarted.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+
+/// A session that carried data this recently is worth a new handshake when it is old; another may die of age.
+const IN_USE: Duration = Duration::from_secs(10);
+
+/// How long an answered handshake waits for the initiator to use it.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+
+/// Two handshakes that end within this of each other have crossed; later, the peer wants a new session for a reason.
+const CROSSING: Duration = Duration::from_secs(2);
+
+impl Settings {
+    /// A session of this age is dead on both sides.
+    fn reject_after(&self) -> Duration {
+        self.rekey_after * 3 / 2
+    }
+
+    /// The responder waits longer than the initiator, by more than a sweep and a round trip, so that one of them rekeys.
+    fn rekey_due(&self, is_initiator: bool) -> Duration {
+        if is_initiator { self.rekey_after } else { self.rekey_after * 11 / 10 + SWEEP * 2 }
+    }
+}
+
+/// What a look at a live peer asks for.
+#[derive(Default)]
+struct Care {
+    idle: bool,
+    expired: bool,
+    dial: bool,
+    keepalive: bool,
+}
+
+impl Node {
+    /// A session that we answered, which waits to be used.
+    pub(super) fn install_next(&mut self, id: PeerId, session: Arc<Session>, now: Instant) {
+        let established = Established { control: session.claim(CONTROL_LANE), session, at: now, is_initiator: false };
+        self.publish_session(id, &established.session);
+        let Some(live) = self.live_mut(id, now) else { return };
+        let old = live.next.replace(established);
+        self.forget_session(old);
+    }
+
+    /// A session to send on from now on.
+    pub(super) fn install_current(
+        &mut self,
+        id: PeerId,
+        session: Arc<Session>,
+        remote: SocketAddr,
+        is_initiator: bool,
+        now: Instant,
+    ) {
+        let established = Established { control: session.claim(CONTROL_LANE), session, at: now, is_initiator };
+        self.publish_session(id, &established.session);
+        self.promote(id, established, remote, now);
+    }
+
+    /// The first datagram of a session that we answered came in.
+    pub(super) fn handle_confirmed(&mut self, index: SessionIndex, source: SocketAddr, now: Instant) {
+        let Some(row) = self.table.session(index) else { return };
+        let id = row.session.peer;
+        if !row.session.confirm() {
+            return;
+        }
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        let Some(mut next) = live.next.take_if(|next| next.session.local == index) else { return };
+        next.at = now;
+        if self.is_crossed(id, now) {
+            // The peer sends on ours from its next datagram on; until then this one is for receiving only.
+            let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
+            let old = live.and_then(|live| live.previous.replace(next));
+            return self.forget_session(old);
+        }
+        // A handshake of our own that is still under way is moot now.
+        self.drop_attempt(id);
+        self.promote(id, next, source, now);
+    }
+
+    /// Whether a session of the peer's has just crossed one of ours, and ours is to be kept: both sides began at once, and
+    /// would else swap sessions and go on beginning at once for ever. The smaller public key wins.
+    fn is_crossed(&self, id: PeerId, now: Instant) -> bool {
+        let window = CROSSING.min(self.settings.rekey_after / 2);
+        let wins = |peer: &Peer| self.settings.identity.public < peer.key;
+        self.peer(id)
+            .filter(|peer| wins(peer))
+            .and_then(Peer::current)
+            .is_some_and(|current| current.is_initiator && now - current.at < window)
+    }
+
+    fn promote(&mut self, id: PeerId, established: Established, remote: SocketAddr, now: Instant) {
+        let session = Arc::clone(&established.session);
+        let Some(live) = self.live_mut(id, now) else { return };
+        live.unanswered = None;
+        let before = live.current.replace(established);
+        let rekeyed = before.is_some();
+        let old = std::mem::replace(&mut live.previous, before);
+        self.forget_session(old);
+        let Some(peer) = self.peer_mut(id) else { return };
+        peer.remote = Some(remote);
+        peer.last_handshake = Some(now);
+        peer.unreachable_since = None;
+        peer.refusal = None;
+        peer.rekeys += u64::from(rekeyed);
+        let row = PeerRow { session, remote, activity: Arc::clone(&peer.activity) };
+        self.table.set_peer(id, Some(row));
+        self.is_table_dirty = true;
+        self.emit(if rekeyed { Event::Rekeyed { peer: id } } else { Event::Connected { peer: id, remote } });
+        self.flush(id, now);
+    }
+
+    /// Sends what waited for the session; where nothing did, a keepalive, which tells a responder that we hold the keys.
+    fn flush(&mut self, id: PeerId, now: Instant) {
+        let mut sent = self.send_waiting_probes(id, now);
+        while let Some(staged) = self.peer_mut(id).and_then(|p| p.live.as_mut()).and_then(|l| l.staging.pop()) {
+            self.send_staged(id, &staged.packet, staged.offload, now);
+            sent = true;
+        }
+        if !sent {
+            self.send_control(id, Control::Keepalive, now);
+        }
+    }
+
+    /// Sends a packet that waited, on the core's own lane.
+    pub(super) fn send_staged(&mut self, id: PeerId, packet: &[u8], offload: Offload, now: Instant) {
+        let Some(row) = self.table.peer(id).cloned() else { return };
+        let current = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.current.as_mut());
+        let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
+        let datagrams = seal_staged(packet, offload, &row, lane);
+        if datagrams.is_empty() {
+            self.drops.add(DropReason::MalformedPacket, 1);
+        }
+        row.activity.sent(datagrams.len() as u64, packet.len() as u64, now);
+        for (destination, datagram) in datagrams {
+            self.transmit(destination, datagram);
+        }
+    }
+
+    /// A lane has sealed almost as much as it may.
+    pub(super) fn handle_worn(&mut self, id: PeerId, now: Instant) {
+        self.dial(id, now);
+    }
+
+    pub(super) fn schedule_sweep(&mut self, now: Instant) {
+        if self.sweep_at.is_none() {
+            // On a grid, so that all sweeps and many retries share wake-ups.
+            let at = (now + Duration::from_nanos(1)).round_up(SWEEP);
+            self.sweep_at = Some(at);
+            self.timers.set(at, Timer::Sweep);
+        }
+    }
+
+    /// Looks after every live peer. Runs while there is one, and not at all otherwise.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.sweep_at = None;
+        let live: Vec<PeerId> = self.live.iter().copied().collect();
+        for id in live {
+            self.sweep_peer(id, now);
+        }
+        if !self.live.is_empty() {
+            self.schedule_sweep(now);
+        }
+    }
+
+    fn sweep_peer(&mut self, id: PeerId, now: Instant) {
+        self.drop_old_sessions(id, now);
+        self.expire_staged(id, now);
+        self.expire_probes(id, now);
+        let care = self.diagnose(id, now);
+        if care.idle || care.expired {
+            let reason = if care.idle { Disconnect::Idle } else { Disconnect::Expired };
+            self.disconnect(id, reason, now);
+        }
+        if care.dial || (care.expired && self.peer(id).is_some_and(|peer| peer.is_kept)) {
+            self.dial(id, now);
+        }
+        if care.keepalive {
+            self.send_control(id, Control::Keepalive, now);
+        }
+        self.release_if_over(id);
+    }
+
+    /// Decides what a live peer needs, from its session's age and the stamps that the workers left.
+    fn diagnose(&mut self, id: PeerId, now: Instant) -> Care {
+        let (rekey, reject, idle_after) = (
+            (self.settings.rekey_due(true), self.settings.rekey_due(false)),
+            self.settings.reject_after(),
+            self.settings.idle_after,
+        );
+        let keepalive = self.settings.keepalive;
+        let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
+        let stamps = peer.activity.stamps();
+        let is_kept = peer.is_kept;
+        let Some(live) = &mut peer.live else { return Care::default() };
+        let Some(current) = &live.current else {
+            return Care { dial: is_kept && live.attempt.is_none(), ..Care::default() };
+        };
+        let age = now - current.at;
+        let quiet = since(now, stamps.rx_data.max(stamps.tx_data)).min(age);
+        let in_use = since(now, stamps.rx_data.max(stamps.tx_data)) < IN_USE;
+        let rekey_after = if current.is_initiator { rekey.0 } else { rekey.1 };
+        let owes = owes_answer(live, stamps, now);
+        let silent = since(now, stamps.tx_any);
+        let answer_due = stamps.rx_data > stamps.tx_any && silent >= KEEPALIVE_AFTER;
+        let hello_due = is_kept && keepalive.is_some_and(|interval| silent >= interval);
+        Care {
+            idle: quiet >= idle_after && !is_kept,
+            expired: age >= reject,
+            dial: owes || (age >= rekey_after && (in_use || is_kept)),
+            keepalive: answer_due || hello_due,
+        }
+    }
+
+    fn drop_old_sessions(&mut self, id: PeerId, now: Instant) {
+        let reject = self.settings.reject_after();
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        let previous = live.previous.take_if(|old| now - old.at >= reject);
+        let next = live.next.take_if(|unused| now - unused.at >= CONFIRM_WITHIN);
+        self.forget_session(previous);
+        self.forget_session(next);
+    }
+
+    /// Ends everything with a peer here, without a word to it.
+    pub(super) fn tear_down(&mut self, id: PeerId) {
+        self.drop_attempt(id);
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.take()) else { return };
+        self.live.remove(&id);
+        let Live { current, previous, next, .. } = *live;
+        for session in [current, previous, next] {
+            self.forget_session(session);
+        }
+        self.table.set_peer(id, None);
+        self.is_table_dirty = true;
+    }
+
+    pub(super) fn release_if_over(&mut self, id: PeerId) {
+        let over = self.peer(id).and_then(|peer| peer.live.as_ref()).is_some_and(|live| live.is_over());
+        if over {
+            self.tear_down(id);
+        }
+    }
+
+    fn publish_session(&mut self, id: PeerId, session: &Arc<Session>) {
+        let Some(peer) = self.peer(id) else { return };
+        let activity = Arc::clone(&peer.activity);
+        self.table.insert_session(SessionRow { session: Arc::clone(session), activity });
+        self.is_table_dirty = true;
+    }
+
+    fn forget_session(&mut self, established: Option<Established>) {
+        if let Some(established) = established {
+            self.table.remove_session(established.session.local);
+            self.is_table_dirty = true;
+        }
+    }
+}
+
+/// Whether the peer has owed us a sign of life for too long: we sent data, and have heard nothing since.
+fn owes_answer(live: &mut Live, stamps: Stamps, now: Instant) -> bool {
+    if stamps.tx_data <= stamps.rx_any {
+        live.unanswered = None;
+        return false;
+    }
+    let since = *live.unanswered.get_or_insert(now);
+    now - since >= SUSPECT_AFTER
+}
+
+/// Time since a stamp in milliseconds.
+fn since(now: Instant, stamp: u64) -> Duration {
+    Duration::from_millis(now.as_millis().saturating_sub(stamp))
+}

@@ -1,0 +1,193 @@
+//! Run-time state for one remote endpoint. An idle peer is a name, a key and its addresses; all else hangs off [`Live`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::handshake::{Cookie, Initiated};
+use crate::id::{EndpointName, PublicKey, SessionIndex};
+use crate::member::{Denial, Kind, Permission};
+use crate::session::{Session, TxLane};
+use crate::staging::Staging;
+use crate::stats::Activity;
+use crate::time::Instant;
+
+pub(crate) struct Peer {
+    pub(crate) name: EndpointName,
+    pub(crate) key: PublicKey,
+    pub(crate) kind: Kind,
+    pub(crate) permission: Result<Permission, Denial>,
+    /// Where it may be dialled, best first: configured literals, then what the shell resolved.
+    pub(crate) candidates: Vec<SocketAddr>,
+    /// Where it was reached last.
+    pub(crate) remote: Option<SocketAddr>,
+    /// Kept in touch with even when there is nothing to say, because it cannot dial us.
+    pub(crate) is_kept: bool,
+    /// Greatest initiation timestamp seen from it.
+    pub(crate) timestamp: u64,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) rekeys: u64,
+    pub(crate) last_handshake: Option<Instant>,
+    /// It did not answer since then.
+    pub(crate) unreachable_since: Option<Instant>,
+    pub(crate) refusal: Option<Box<Refused>>,
+    pub(crate) live: Option<Box<Live>>,
+}
+
+/// How often, and why, we refused a peer's handshakes.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: crate::event::Refusal,
+    pub(crate) source: SocketAddr,
+    pub(crate) count: u64,
+    pub(crate) at: Instant,
+    pub(crate) said: Instant,
+}
+
+/// What a peer has while something goes on with it.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// The session that we send on.
+    pub(crate) current: Option<Established>,
+    /// The one before, for datagrams still under way.
+    pub(crate) previous: Option<Established>,
+    /// One that we answered and that the initiator has not used yet.
+    pub(crate) next: Option<Established>,
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) staging: Staging,
+    /// Proof of our address that the peer demanded, and since when we hold it.
+    pub(crate) cookie: Option<(Cookie, Instant)>,
+    /// When it sent its last initiation that we worked on.
+    pub(crate) answered: Option<Instant>,
+    /// Since when it owes us a sign of life.
+    pub(crate) unanswered: Option<Instant>,
+    pub(crate) probes: Vec<Probe>,
+}
+
+/// A session in use, with the core's own lane of it.
+pub(crate) struct Established {
+    pub(crate) session: Arc<Session>,
+    pub(crate) control: Option<TxLane>,
+    pub(crate) at: Instant,
+    pub(crate) is_initiator: bool,
+}
+
+/// A handshake that we began.
+pub(crate) struct Attempt {
+    /// `None` between two initiations, when the next has not been made yet.
+    pub(crate) state: Option<Initiated>,
+    pub(crate) index: SessionIndex,
+    pub(crate) mac1: [u8; 16],
+    pub(crate) since: Instant,
+    pub(crate) tries: u32,
+    pub(crate) next_at: Instant,
+}
+
+/// A probe that waits for its reply.
+pub(crate) struct Probe {
+    pub(crate) token: u64,
+    pub(crate) purpose: ProbePurpose,
+    /// `None`: to be sent when the session is up.
+    pub(crate) sent: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProbePurpose {
+    /// The shell asked.
+    Ping,
+    /// To find out whether the peer receives at an address from which it sent.
+    Path(SocketAddr),
+}
+
+impl Live {
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Established> {
+        [&self.current, &self.previous, &self.next].into_iter().flatten()
+    }
+
+    /// Whether nothing is going on any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.sessions().next().is_none() && self.attempt.is_none() && self.staging.is_empty() && self.probes.is_empty()
+    }
+}
+
+/// What a peer is doing, for status output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// No session, and nothing to say.
+    Idle,
+    /// A handshake is under way.
+    Connecting,
+    /// A session is up.
+    Connected,
+    /// It does not answer.
+    Unreachable,
+    /// Policy keeps it from us.
+    Denied,
+}
+
+/// A peer as status output shows it.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: EndpointName,
+    /// Edge or connector.
+    pub kind: Kind,
+    /// Its key.
+    pub key: PublicKey,
+    /// What it is doing.
+    pub state: PeerState,
+    /// Whether and why it may talk to us.
+    pub permission: Result<Permission, Denial>,
+    /// Where it is reached, if a session is up.
+    pub path: Option<SocketAddr>,
+    /// Known addresses to dial.
+    pub candidates: Vec<SocketAddr>,
+    /// When the last handshake with it ended well.
+    pub last_handshake: Option<Instant>,
+    /// Our index of the session in use.
+    pub session: Option<SessionIndex>,
+    /// How often a session was replaced by a newer one.
+    pub rekeys: u64,
+    /// Since when it does not answer.
+    pub unreachable_since: Option<Instant>,
+    /// Why and how often we refused its handshakes, and when last.
+    pub refused: Option<(crate::event::Refusal, SocketAddr, u64, Instant)>,
+    /// Traffic counters.
+    pub activity: Arc<Activity>,
+}
+
+impl Peer {
+    pub(crate) fn current(&self) -> Option<&Established> {
+        self.live.as_ref()?.current.as_ref()
+    }
+
+    pub(crate) fn state(&self) -> PeerState {
+        let connecting = self.live.as_ref().is_some_and(|live| live.attempt.is_some());
+        match &self.permission {
+            Err(_) => PeerState::Denied,
+            // A session whose peer owes us an answer for long is none, whatever its keys say.
+            Ok(_) if self.unreachable_since.is_some() => PeerState::Unreachable,
+            Ok(_) if self.current().is_some() => PeerState::Connected,
+            Ok(_) if connecting => PeerState::Connecting,
+            Ok(_) => PeerState::Idle,
+        }
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        let session = self.current().map(|established| established.session.local);
+        PeerStatus {
+            name: self.name.clone(),
+            kind: self.kind,
+            key: self.key,
+            state: self.state(),
+            permission: self.permission.clone(),
+            path: session.and(self.remote),
+            candidates: self.candidates.clone(),
+            last_handshake: self.last_handshake,
+            session,
+            rekeys: self.rekeys,
+            unreachable_since: self.unreachable_since,
+            refused: self.refusal.as_ref().map(|r| (r.reason, r.source, r.count, r.at)),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+}

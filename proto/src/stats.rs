@@ -1,0 +1,195 @@
+//! Counters: why things were dropped, and what each peer has sent and received. Written by the fast path, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::time::Instant;
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// Why a packet or datagram went no further. Drops are not errors: they are counted, and logged at TRACE only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The reason's name in status output and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Outbound: not an IP packet, or its lengths disagree.
+    MalformedPacket => "malformed_packet",
+    /// Outbound: no endpoint owns the destination.
+    NoRoute => "no_route",
+    /// Outbound: policy keeps the destination's owner from us.
+    Denied => "denied",
+    /// Outbound: the source is not an address of ours, so the receiver would refuse it.
+    ForeignSource => "foreign_source",
+    /// Outbound: no session yet, and the queue of waiting packets is full.
+    StagingFull => "no_session_staging_full",
+    /// Outbound: the peer did not answer in time.
+    Unreachable => "unreachable",
+    /// Outbound: the session may seal no more; a new one is on its way.
+    SessionExhausted => "session_exhausted",
+    /// Outbound: the network refused the datagrams.
+    SendFailed => "send_failed",
+    /// To the core: its queue is full.
+    PuntFull => "punt_full",
+    /// Inbound: no message type of ours.
+    UnknownType => "unknown_type",
+    /// Inbound: too short, or its parts disagree.
+    MalformedDatagram => "malformed_datagram",
+    /// Inbound: the receiver index names no session.
+    UnknownSession => "unknown_session",
+    /// Inbound: seen before, or older than the window.
+    Replayed => "replayed",
+    /// Inbound: not what the peer sealed.
+    AuthenticationFailed => "authentication_failed",
+    /// Inbound: authentic, but not an IP packet.
+    MalformedInner => "malformed_inner",
+    /// Inbound: the inner source does not route back to the peer that sent it.
+    ForgedSource => "forged_source",
+    /// Inbound: the inner destination is not ours, nor in a subnet that we announce.
+    NotAnnounced => "not_announced",
+    /// Inbound: the device did not take the packet.
+    DeviceFull => "device_full",
+    /// Handshake: mac1 is wrong.
+    BadMac => "bad_mac",
+    /// Handshake: the source has had its share of initiations.
+    HandshakeRateLimited => "handshake_rate_limited",
+    /// Handshake: it does not decrypt, or agrees on nothing.
+    HandshakeFailed => "handshake_failed",
+    /// Handshake: the initiator's key is no member's.
+    HandshakeUnknownKey => "handshake_unknown_key",
+    /// Handshake: the initiator is a member that policy keeps from us.
+    HandshakeNotAllowed => "handshake_not_allowed",
+    /// Handshake: the timestamp is not newer than the last one.
+    HandshakeReplayed => "handshake_replayed",
+    /// Handshake: a response or cookie that nothing of ours waits for.
+    HandshakeUnexpected => "handshake_unexpected",
+}
+
+/// One counter per [`DropReason`].
+#[derive(Debug)]
+pub struct DropCounters([AtomicU64; DropReason::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; DropReason::ALL.len()])
+    }
+}
+
+impl DropCounters {
+    /// Counts `n` drops.
+    pub fn add(&self, reason: DropReason, n: u64) {
+        if let Some(counter) = self.0.get(reason as usize) {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0.get(reason as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// All reasons that occurred, with their counts.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(DropReason, u64)> {
+        DropReason::ALL.iter().map(|reason| (*reason, self.get(*reason))).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// What a peer sent and received, and when last. Stamps are milliseconds of [`Instant`]; zero: never.
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// Inner packets received.
+    pub rx_packets: AtomicU64,
+    /// Their bytes.
+    pub rx_bytes: AtomicU64,
+    /// Inner packets sent.
+    pub tx_packets: AtomicU64,
+    /// Their bytes.
+    pub tx_bytes: AtomicU64,
+    rx_any: AtomicU64,
+    rx_data: AtomicU64,
+    tx_any: AtomicU64,
+    tx_data: AtomicU64,
+}
+
+/// The stamps of an [`Activity`] at one moment, in milliseconds of [`Instant`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// Last authentic datagram.
+    pub rx_any: u64,
+    /// Last authentic inner packet.
+    pub rx_data: u64,
+    /// Last sealed datagram.
+    pub tx_any: u64,
+    /// Last sealed inner packet.
+    pub tx_data: u64,
+}
+
+impl Activity {
+    /// Records inner packets received.
+    pub fn received(&self, packets: u64, bytes: u64, now: Instant) {
+        let millis = now.as_millis();
+        self.rx_any.store(millis, Ordering::Relaxed);
+        if packets > 0 {
+            self.rx_packets.fetch_add(packets, Ordering::Relaxed);
+            self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.rx_data.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Records inner packets sent.
+    pub fn sent(&self, packets: u64, bytes: u64, now: Instant) {
+        let millis = now.as_millis();
+        self.tx_any.store(millis, Ordering::Relaxed);
+        if packets > 0 {
+            self.tx_packets.fetch_add(packets, Ordering::Relaxed);
+            self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.tx_data.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// The stamps now.
+    #[must_use]
+    pub fn stamps(&self) -> Stamps {
+        let load = |stamp: &AtomicU64| stamp.load(Ordering::Relaxed);
+        Stamps {
+            rx_any: load(&self.rx_any),
+            rx_data: load(&self.rx_data),
+            tx_any: load(&self.tx_any),
+            tx_data: load(&self.tx_data),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_has_a_name_and_a_counter_of_its_own() {
+        let counters = DropCounters::default();
+        for (n, reason) in (1..).zip(DropReason::ALL) {
+            counters.add(*reason, n);
+        }
+        let names: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), DropReason::ALL.len());
+        assert!((1..).zip(DropReason::ALL).all(|(n, reason)| counters.get(*reason) == n));
+    }
+}
