@@ -1,0 +1,99 @@
+//! The test vectors of `docs/wire.md`, computed anew: the page and the code cannot drift apart.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use proto::handshake::{CookieSecret, Identity, Initiated, Mac1, Offer, Received};
+use proto::id::{MeshId, PeerId, PresharedKey, SecretKey, SessionIndex};
+use proto::member::derived_address;
+use proto::session::Session;
+use proto::time::Instant;
+use proto::wire::{CONTROL_LANE, Capabilities, Control, Flags, Initiation, MessageType, Response, Suites};
+
+const BEGIN: &str = "<!-- vectors: begin -->\n```text\n";
+const END: &str = "```\n<!-- vectors: end -->";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The block as the page should have it: `name = hex`, one a line.
+fn vectors() -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name} = {value}");
+    };
+    let mesh = MeshId::from_name("lab");
+    let psk: PresharedKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".parse().unwrap();
+    let (secret_i, secret_r) = (SecretKey::from_bytes([0x11; 32]), SecretKey::from_bytes([0x22; 32]));
+    let initiator = Identity::new(secret_i, mesh, psk.clone());
+    let responder = Identity::new(secret_r, mesh, psk.clone());
+    line("mesh_name", "\"lab\"");
+    line("mesh_id", &hex(&mesh.0));
+    line("psk", &hex(psk.as_bytes()));
+    line("initiator_private", &hex(initiator.secret.as_bytes()));
+    line("initiator_public", &hex(&initiator.public.0));
+    line("responder_private", &hex(responder.secret.as_bytes()));
+    line("responder_public", &hex(&responder.public.0));
+    line("initiator_address", &derived_address(&mesh, &initiator.public).to_string());
+
+    let offer = Offer {
+        suites: Suites::ALL,
+        capabilities: Capabilities(Capabilities::COAL.0 | Capabilities::CSUM_PARTIAL.0 | Capabilities::FAST_AES.0),
+        lanes: 1,
+    };
+    let (index_i, index_r) = (SessionIndex(0x0403_0201), SessionIndex(0x0807_0605));
+    let (state, mut initiation) =
+        Initiated::start(&initiator, &responder.public, index_i, 1_700_000_000_000_000_000, offer, [0x33; 32]).unwrap();
+    let mac1 = Mac1::new(&responder.public);
+    let initiation_mac1 = mac1.append(&mut initiation, None);
+    line("initiator_ephemeral_public", &hex(&initiation[8..40]));
+    line("timestamp", "1700000000000000000");
+    line("initiation", &hex(&initiation));
+
+    let secret = CookieSecret::new([0x44; 32], Instant::ORIGIN);
+    let source: SocketAddr = "192.0.2.1:6374".parse().unwrap();
+    let reply = secret.reply(&mac1, &initiation, source, [0x55; 16]).unwrap();
+    line("cookie_secret", &hex(&[0x44; 32]));
+    line("cookie_source", &source.to_string());
+    line("cookie_reply", &hex(&reply.to_bytes()));
+    let cookie = mac1.open_cookie(&reply, &initiation_mac1).unwrap();
+    let mut with_cookie = initiation[..initiation.len() - 32].to_vec();
+    mac1.append(&mut with_cookie, Some(&cookie));
+    line("initiation_mac2_with_cookie", &hex(&with_cookie[with_cookie.len() - 16..]));
+
+    let received = Received::open(&responder, &Initiation::parse(&initiation).unwrap(), [0x66; 32]).unwrap();
+    let (agreed_r, mut response) = received.respond(index_r, offer).unwrap();
+    Mac1::new(&initiator.public).append(&mut response, None);
+    line("response", &hex(&response));
+    let agreed_i = state.accept(&Response::parse(&response).unwrap()).ok().unwrap();
+    assert_eq!(agreed_i.keys.send, agreed_r.keys.receive);
+    line("suite", "AES-256-GCM");
+    line("key_initiator_to_responder", &hex(&*agreed_i.keys.send));
+    line("key_responder_to_initiator", &hex(&*agreed_i.keys.receive));
+
+    let session = Session::new(PeerId(0), (index_i, index_r), &agreed_i, true).unwrap();
+    let mut control = session.claim(CONTROL_LANE).unwrap();
+    let keepalive = control.seal_vec(MessageType::Control, Flags::default(), &[]).unwrap();
+    line("control_keepalive", &hex(&keepalive));
+    let mut bytes = [0; Control::MAX_LEN];
+    let len = Control::Probe { token: 0x0807_0605_0403_0201 }.write(&mut bytes);
+    let probe = control.seal_vec(MessageType::Control, Flags::default(), &bytes[..len]).unwrap();
+    line("control_probe", &hex(&probe));
+    let packet = b"an inner packet";
+    let data = session.claim(0).unwrap().seal_vec(MessageType::Data, Flags::CSUM_PARTIAL, packet).unwrap();
+    line("data_plaintext", &hex(packet));
+    line("data", &hex(&data));
+    out
+}
+
+#[test]
+fn the_vectors_in_the_wire_format_page_are_what_the_code_computes() {
+    let page = include_str!("../../docs/wire.md");
+    let block = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(block, _)| block);
+    let expected = vectors();
+    assert_eq!(block, Some(expected.as_str()), "docs/wire.md should have:\n{BEGIN}{expected}{END}");
+}
