@@ -41,29 +41,36 @@ pub(crate) mod layout {
     pub(crate) struct Malformed;
 
     impl Layout {
-        /// Finds the headers of `packet`.
+        /// Finds the headers of `packet`, whose IP length must be its byte count exactly.
         pub(crate) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
             let byte = |at: usize| packet.get(at).copied().ok_or(Malformed);
-            let (version, l4_offset, protocol) = match byte(0)? >> 4 {
+            let field = |at: usize| Ok(u16::from_be_bytes([byte(at)?, byte(at + 1)?]));
+            let (version, stated, l4_offset, protocol) = match byte(0)? >> 4 {
                 4 => {
-                    let is_fragment = u16::from_be_bytes([byte(6)? & 0x3f, byte(7)?]) != 0;
-                    (Version::V4, usize::from(byte(0)? & 0xf) * 4, if is_fragment { 255 } else { byte(9)? })
+                    let is_fragment = field(6)? & 0x3fff != 0;
+                    let protocol = if is_fragment { 0 } else { byte(9)? };
+                    (Version::V4, usize::from(field(2)?), usize::from(byte(0)? & 0xf) * 4, protocol)
                 }
-                6 => (Version::V6, 40, byte(6)?),
+                6 => (Version::V6, usize::from(field(4)?) + 40, 40, byte(6)?),
                 _ => return Err(Malformed),
             };
-            let (transport, len) = match protocol {
-                6 => (Transport::Tcp, usize::from(byte(l4_offset + 12)? >> 4) * 4),
-                17 => (Transport::Udp, 8),
-                _ => (Transport::Other, 0),
+            let (transport, len, min) = match protocol {
+                6 => (Transport::Tcp, usize::from(byte(l4_offset + 12)? >> 4) * 4, 20),
+                17 => (Transport::Udp, 8, 8),
+                _ => (Transport::Other, 0, 0),
             };
-            let min = if version == Version::V4 { 20 } else { 40 };
-            let is_short =
-                l4_offset < min || packet.len() < l4_offset + len || (transport == Transport::Tcp && len < 20);
-            if is_short {
-                Err(Malformed)
-            } else {
-                Ok(Self { version, transport, l4_offset, header_len: l4_offset + len })
+            if stated != packet.len() || l4_offset < 20 || len < min || packet.len() < l4_offset + len {
+                return Err(Malformed);
+            }
+            Ok(Self { version, transport, l4_offset, header_len: l4_offset + len })
+        }
+
+        /// Where the transport's checksum field lies; `None` for [`Transport::Other`].
+        pub(crate) const fn checksum_offset(&self) -> Option<usize> {
+            match self.transport {
+                Transport::Tcp => Some(self.l4_offset + 16),
+                Transport::Udp => Some(self.l4_offset + 6),
+                Transport::Other => None,
             }
         }
     }
@@ -77,6 +84,7 @@ pub(crate) mod checksum {
 
     /// Sums `packet` from `start` to its end into the field `offset` bytes after `start`, which holds the pseudo-header's
     /// sum. `false`: the field is not in the packet.
+    #[must_use]
     pub(crate) fn complete_at(packet: &mut [u8], start: usize, offset: usize) -> bool {
         let Some(at) = start.checked_add(offset) else { return false };
         let sum = !sum(0, packet.get(start..).unwrap_or_default());
@@ -86,23 +94,19 @@ pub(crate) mod checksum {
         true
     }
 
-    /// The sum that a packet's pseudo-header and everything from its transport header on come to: 0xffff where the
-    /// checksum is right.
+    /// Whether the transport checksum is right.
     #[cfg(test)]
-    pub(crate) fn verify(packet: &[u8], layout: &Layout) -> u16 {
-        sum(u64::from(pseudo_header(packet, layout)), &packet[layout.l4_offset..])
+    pub(crate) fn verify(packet: &[u8], layout: &Layout) -> bool {
+        let bytes = &packet[layout.l4_offset..];
+        sum(u64::from(pseudo_header_sum(packet, layout, bytes.len())), bytes) == 0xffff
     }
 
-    /// The pseudo-header's sum (RFC 9293 §3.1, RFC 8200 §8.1).
+    /// The pseudo-header's sum (RFC 9293 §3.1, RFC 8200 §8.1) for `l4_len` bytes of transport header and payload.
     #[cfg(test)]
-    pub(crate) fn pseudo_header(packet: &[u8], layout: &Layout) -> u16 {
+    pub(crate) fn pseudo_header_sum(packet: &[u8], layout: &Layout, l4_len: usize) -> u16 {
         let addresses = if layout.version == Version::V4 { &packet[12..20] } else { &packet[8..40] };
         let protocol = if layout.transport == Transport::Tcp { 6 } else { 17 };
-        let len = match layout.version {
-            Version::V4 => u64::from(u16::from_be_bytes([packet[2], packet[3]])) - layout.l4_offset as u64,
-            Version::V6 => u64::from(u16::from_be_bytes([packet[4], packet[5]])),
-        };
-        sum(protocol + len, addresses)
+        sum(protocol + l4_len as u64, addresses)
     }
 
     fn sum(seed: u64, bytes: &[u8]) -> u16 {

@@ -85,7 +85,7 @@ fn from_neighbour(version: u8, protocol: u8, header: &[u8], payload: &[u8]) -> V
     packet.extend(header);
     packet.extend(payload);
     let at = l4_offset + if protocol == 6 { 16 } else { 6 };
-    let pseudo = checksum::pseudo_header(&packet, &Layout::parse(&packet).unwrap());
+    let pseudo = checksum::pseudo_header_sum(&packet, &Layout::parse(&packet).unwrap(), l4_len.into());
     packet[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
     packet
 }
@@ -154,7 +154,7 @@ fn a_datagram_comes_out_unfinished_and_its_reply_goes_back_in() {
         assert_eq!(socket.recv(&mut buffer).unwrap(), 4);
 
         assert!(vnet::complete_checksum(&mut packet));
-        assert_eq!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()), 0xffff);
+        assert!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()));
         assert_eq!(write(&mut device, &reverse(&packet), Offload::default()), DeviceSend::Sent);
         assert_eq!(socket.recv(&mut buffer).unwrap(), 4);
         assert_eq!((device.stats().written, device.stats().dropped_other), (2, 0));
@@ -254,7 +254,7 @@ fn a_plain_device_refuses_super_packets_and_finishes_checksums() {
         for _ in 0..3 {
             let (packet, offload) = next(&mut device, 17);
             assert_eq!((packet.len(), offload), (528, Offload::default()));
-            assert_eq!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()), 0xffff);
+            assert!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()));
         }
 
         let packet = from_neighbour(4, 17, &udp_header(5), b"hello");
@@ -396,6 +396,6 @@ fn an_inherited_interface_is_reset() {
         socket.send_to(b"ping", ("10.9.0.2", PORT)).unwrap();
         let (packet, offload) = next(&mut device, 17);
         assert_eq!(offload, Offload::default());
-        assert_eq!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()), 0xffff);
+        assert!(checksum::verify(&packet, &Layout::parse(&packet).unwrap()));
     });
 }

@@ -46,10 +46,10 @@ pub(super) fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADE
     if offload.gso == Gso::None && !offload.partial_checksum {
         return Some(header.to_bytes());
     }
-    let layout = Layout::parse(first).ok()?;
+    let layout = layout_of_beginning(first)?;
     header.flags = NEEDS_CSUM;
     header.csum_start = u16::try_from(layout.l4_offset).ok()?;
-    header.csum_offset = checksum_offset(layout.transport)?;
+    header.csum_offset = checksum_distance(&layout)?;
     if offload.gso != Gso::None {
         if offload.segment_size == 0 {
             return None;
@@ -64,8 +64,26 @@ pub(super) fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADE
 /// Completes a partial transport checksum. `false`: `packet` has none.
 pub(super) fn complete_checksum(packet: &mut [u8]) -> bool {
     let Ok(layout) = Layout::parse(packet) else { return false };
-    let Some(offset) = checksum_offset(layout.transport) else { return false };
+    let Some(offset) = checksum_distance(&layout) else { return false };
     checksum::complete_at(packet, layout.l4_offset, usize::from(offset))
+}
+
+/// The headers of a packet of which only the beginning is at hand, so that its length fields cannot be checked
+/// ([`Layout::parse`] does). `None`: TCP or UDP does not follow the IP header at once, or the beginning is too short.
+fn layout_of_beginning(first: &[u8]) -> Option<Layout> {
+    let (version, l4_offset, protocol) = match first.first()? >> 4 {
+        4 => (Version::V4, usize::from(first.first()? & 0xf) * 4, first.get(9)?),
+        6 => (Version::V6, 40, first.get(6)?),
+        _ => return None,
+    };
+    let l4 = first.get(l4_offset..)?;
+    let (transport, len) = match protocol {
+        6 => (Transport::Tcp, usize::from(l4.get(12)? >> 4) * 4),
+        17 => (Transport::Udp, 8),
+        _ => return None,
+    };
+    let is_whole = l4_offset >= 20 && len >= 8 && len <= l4.len();
+    is_whole.then_some(Layout { version, transport, l4_offset, header_len: l4_offset + len })
 }
 
 /// `struct virtio_net_hdr`.
@@ -110,17 +128,13 @@ impl VnetHeader {
     fn names_checksum_of(&self, layout: &Layout) -> bool {
         self.flags & NEEDS_CSUM != 0
             && usize::from(self.csum_start) == layout.l4_offset
-            && Some(self.csum_offset) == checksum_offset(layout.transport)
+            && Some(self.csum_offset) == checksum_distance(layout)
     }
 }
 
-/// Where in its header a transport has its checksum.
-const fn checksum_offset(transport: Transport) -> Option<u16> {
-    match transport {
-        Transport::Tcp => Some(16),
-        Transport::Udp => Some(6),
-        Transport::Other => None,
-    }
+/// Where in its header the transport has its checksum.
+fn checksum_distance(layout: &Layout) -> Option<u16> {
+    u16::try_from(layout.checksum_offset()?.checked_sub(layout.l4_offset)?).ok()
 }
 
 fn gso_of(gso_type: u8, layout: &Layout) -> Option<Gso> {
@@ -156,6 +170,12 @@ mod tests {
         let tcp_offset = packet.len() - 8;
         packet[tcp_offset] = 5 << 4;
         packet.extend(b"payload");
+        let len = packet.len() as u8;
+        packet[if version == 4 { 3 } else { 5 }] = if version == 4 { len } else { len - 40 };
+        if protocol == 17 {
+            let l4_offset = tcp_offset - 12;
+            packet[l4_offset + 5] = len - l4_offset as u8;
+        }
         packet
     }
 
