@@ -1,0 +1,302 @@
+//! The UDP socket of a worker: one system call per batch where the kernel has segmentation offload, and the same
+//! datagrams one by one where it has not.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SLOT_LEN, SLOT_STRIDE, SendBatch};
+use proto::data::{Socket, SocketSend};
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use crate::sys::udp::{self, KernelAddr, Receiver, SinglesSender, SocketOption};
+use egress::{Egress, Request};
+
+mod egress;
+
+/// A UDP socket for all peers of one worker.
+pub(crate) struct UdpSocket {
+    socket: StdSocket,
+    family: Family,
+    egress: Egress,
+    singles: SinglesSender,
+    receiver: Receiver,
+    receives_large: bool,
+    received: ReceiveStats,
+}
+
+/// How to open sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketOptions {
+    /// Use UDP GSO where the kernel has it.
+    pub(crate) gso: bool,
+    /// Use UDP GRO where the kernel has it.
+    pub(crate) gro: bool,
+    /// `SO_MARK`, by which policy routing keeps meshd's own datagrams out of the mesh. Needs `CAP_NET_ADMIN`.
+    pub(crate) mark: Option<NonZeroU32>,
+    /// Bytes that may wait to be read. More is throughput, less is latency under load: 4 MiB against 1 MiB was +4..10 %
+    /// throughput and twice the loaded ping (`reference/spike.md` §2).
+    pub(crate) receive_buffer: usize,
+    /// Bytes that may wait to be sent: large enough for some sixteen super-packets per turn, small enough to push back.
+    pub(crate) send_buffer: usize,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { gso: true, gro: true, mark: None, receive_buffer: 4 << 20, send_buffer: 2 << 20 }
+    }
+}
+
+/// What happened on one socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SocketStats {
+    /// Of sending.
+    pub(crate) sent: SendStats,
+    /// Of receiving.
+    pub(crate) received: ReceiveStats,
+}
+
+pub(crate) use egress::SendStats;
+
+/// What happened while receiving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReceiveStats {
+    /// Messages, each perhaps of many datagrams.
+    pub(crate) messages: u64,
+    /// Of these: messages that GRO merged.
+    pub(crate) merged: u64,
+    /// Messages dropped because a part was cut off, or for want of a source.
+    pub(crate) cut_off: u64,
+    /// Calls that failed for another reason than that nothing was waiting.
+    pub(crate) failed: u64,
+}
+
+/// Which addresses a socket deals with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// IPv6, and IPv4 in mapped form.
+    Dual,
+    /// IPv4 only: the machine has no IPv6.
+    V4,
+}
+
+impl UdpSocket {
+    /// Opens `count` sockets (at least one) that share `port` of all local addresses; for port 0 the kernel chooses one.
+    /// The kernel spreads flows over them.
+    ///
+    /// Datagrams larger than the path MTU are fragmented, until meshd probes path MTUs.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` also where the socket that has the port would share it: two meshd would steal each other's datagrams.
+    /// `EPERM` for a mark without `CAP_NET_ADMIN`: without its mark a datagram might be routed into the mesh again.
+    pub(crate) fn bind(port: u16, count: usize, options: &SocketOptions) -> io::Result<Vec<Self>> {
+        let first = match Self::bind_one(Family::Dual, port, Sharing::Owner, options) {
+            Err(e) if is_family_missing(&e) => Self::bind_one(Family::V4, port, Sharing::Owner, options)?,
+            other => other?,
+        };
+        let (family, port) = (first.family, first.local_addr()?.port());
+        // Only now, so that nobody else's socket could take part in the first bind.
+        socket2::SockRef::from(&first.socket).set_reuse_port(count > 1)?;
+        let mut sockets = vec![first];
+        for _ in 1..count {
+            sockets.push(Self::bind_one(family, port, Sharing::Member, options)?);
+        }
+        Ok(sockets)
+    }
+
+    /// The wildcard address and the port.
+    ///
+    /// # Errors
+    /// None that a correct program meets.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub(crate) const fn stats(&self) -> SocketStats {
+        SocketStats { sent: self.egress.stats(), received: self.received }
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like.
+    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// A handle by which another thread can send from the same address.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like.
+    pub(crate) fn try_clone_sender(&self) -> io::Result<UdpSender> {
+        Ok(UdpSender { socket: self.socket.try_clone()?, family: self.family })
+    }
+
+    fn bind_one(family: Family, port: u16, sharing: Sharing, options: &SocketOptions) -> io::Result<Self> {
+        let (domain, any) = match family {
+            Family::Dual => (Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+            Family::V4 => (Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        };
+        let socket = socket2::Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        if let Some(mark) = options.mark {
+            socket.set_mark(mark.get())?;
+        }
+        set_buffers(&socket, options)?;
+        // The kernel fragments what is too long. PROBE, with DF, comes with path MTU discovery.
+        udp::set_option(socket.as_fd(), SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT)?;
+        if family == Family::Dual {
+            socket.set_only_v6(false)?;
+            udp::set_option(socket.as_fd(), SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DONT)?;
+        }
+        if options.gro {
+            // An error means that this kernel has none, and everything works without.
+            let _ = udp::set_option(socket.as_fd(), SocketOption::Gro, 1);
+        }
+        // Asked first, because a kernel without it would send a whole batch as one fragmented datagram.
+        let gso = options.gso && udp::set_option(socket.as_fd(), SocketOption::Segment, 0).is_ok();
+        socket.set_reuse_port(sharing == Sharing::Member)?;
+        socket.bind(&SockAddr::from(any))?;
+        Ok(Self {
+            socket: socket.into(),
+            family,
+            egress: Egress::new(gso),
+            singles: SinglesSender::new(),
+            receiver: Receiver::new(),
+            receives_large: false,
+            received: ReceiveStats::default(),
+        })
+    }
+}
+
+/// Whether a port may be shared when a socket is bound to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// The first of a group: the port must be free.
+    Owner,
+    /// One more for the same port.
+    Member,
+}
+
+fn is_family_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// Beyond the machine's limits where we may, else up to them.
+fn set_buffers(socket: &socket2::Socket, options: &SocketOptions) -> io::Result<()> {
+    let clamp = |bytes| i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+    if udp::set_option(socket.as_fd(), SocketOption::ReceiveBufferForce, clamp(options.receive_buffer)).is_err() {
+        socket.set_recv_buffer_size(options.receive_buffer)?;
+    }
+    if udp::set_option(socket.as_fd(), SocketOption::SendBufferForce, clamp(options.send_buffer)).is_err() {
+        socket.set_send_buffer_size(options.send_buffer)?;
+    }
+    Ok(())
+}
+
+impl Family {
+    /// `address` as this kind of socket has to be told it.
+    fn kernel_addr(self, address: SocketAddr) -> Option<KernelAddr> {
+        match (self, address) {
+            (Self::Dual, _) => Some(KernelAddr::dual(address)),
+            (Self::V4, SocketAddr::V4(v4)) => Some(KernelAddr::v4(v4)),
+            (Self::V4, SocketAddr::V6(_)) => None,
+        }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Socket for UdpSocket {
+    /// After [`SocketSend::Full`] a part of the batch may have gone already: give the same batch again, unchanged, and
+    /// only the rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers
+    /// would drop what they have seen.
+    fn send(&mut self, batch: &SendBatch) -> SocketSend {
+        let (fd, singles) = (self.socket.as_fd(), &mut self.singles);
+        let Some(to) = self.family.kernel_addr(batch.destination()) else { return self.egress.drop_all(batch) };
+        self.egress.send(batch, Instant::now, |request| match request {
+            Request::Whole => {
+                let stride = if batch.count() > 1 { u16::try_from(batch.stride()).ok() } else { None };
+                udp::send(fd, &to, batch.bytes(), stride).map(|()| batch.count())
+            }
+            Request::Singles { from } => singles.send(fd, &to, batch.datagrams().skip(from)),
+        })
+    }
+
+    /// A message that had to be dropped leaves an empty slot, which counts.
+    fn recv(&mut self, batch: &mut RecvBatch) -> usize {
+        // One slot stays in the cache, and a large message is worth a call; many small ones are not.
+        let slots = if self.receives_large { 1 } else { RECV_SLOTS };
+        let mut is_second_try = false;
+        loop {
+            let memory = batch.memory_mut().chunks_mut(SLOT_STRIDE).take(slots);
+            let buffers = memory.filter_map(|slot| slot.get_mut(..SLOT_LEN));
+            let error = match self.receiver.receive(self.socket.as_fd(), buffers) {
+                Ok(messages) => {
+                    let (stats, receives_large) = (&mut self.received, &mut self.receives_large);
+                    return batch.set_filled(messages.map(|message| {
+                        *receives_large = message.len > LARGE;
+                        meta_of(message, stats)
+                    }));
+                }
+                Err(error) => error,
+            };
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.received.failed += 1;
+                // What a past datagram met is told once, and hides what is waiting.
+                if !is_second_try {
+                    is_second_try = true;
+                    continue;
+                }
+            }
+            return batch.set_filled([]);
+        }
+    }
+}
+
+/// A message longer than this is worth a call of its own.
+const LARGE: usize = 8_192;
+
+fn meta_of(message: udp::Received, stats: &mut ReceiveStats) -> RecvMeta {
+    stats.messages += 1;
+    match message.source {
+        Some(source) if !message.truncated => {
+            stats.merged += u64::from(message.stride.is_some_and(|stride| stride < message.len));
+            RecvMeta { len: message.len, stride: message.stride.unwrap_or(message.len), source }
+        }
+        _ => {
+            stats.cut_off += 1;
+            RecvMeta { len: 0, stride: 1, source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }
+        }
+    }
+}
+
+/// Sends single datagrams from a worker's address: handshakes, probes.
+#[derive(Debug)]
+pub(crate) struct UdpSender {
+    socket: StdSocket,
+    family: Family,
+}
+
+impl UdpSender {
+    /// Sends one datagram. Never blocks.
+    ///
+    /// # Errors
+    /// Those of `sendto(2)`; `EAFNOSUPPORT` for IPv6 on a machine that has none.
+    pub(crate) fn send_to(&self, datagram: &[u8], destination: SocketAddr) -> io::Result<()> {
+        let Some(to) = self.family.kernel_addr(destination) else {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        };
+        udp::send(self.socket.as_fd(), &to, datagram, None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! The UDP socket against the kernel: over loopback, and where fragments matter in a network namespace of its own.
+
+use std::time::Duration;
+
+use super::*;
+use crate::dataplane::device::namespace::{in_namespace, ip};
+use crate::sys::epoll::{Epoll, Events, Interest};
+
+fn bind(options: &SocketOptions) -> UdpSocket {
+    UdpSocket::bind(0, 1, options).unwrap().pop().unwrap()
+}
+
+fn address(socket: &UdpSocket, ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), socket.local_addr().unwrap().port())
+}
+
+/// `lens.len()` datagrams, all different.
+fn batch(to: SocketAddr, lens: &[usize]) -> SendBatch {
+    let mut batch = SendBatch::new();
+    for (i, len) in lens.iter().enumerate() {
+        let datagram = batch.push(to, *len).unwrap();
+        datagram.fill(i as u8);
+        datagram[len - 1] = 0xff;
+    }
+    batch
+}
+
+fn wait(socket: &UdpSocket) {
+    let (epoll, mut events) = (Epoll::new().unwrap(), Events::new());
+    epoll.add(socket.as_fd(), 0, Interest::Read).unwrap();
+    assert_eq!(epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap(), 1, "nothing came");
+}
+
+/// The next `count` datagrams, and the number of messages in which they came.
+fn receive(socket: &mut UdpSocket, source: SocketAddr, count: usize) -> (Vec<Vec<u8>>, usize) {
+    let (mut batch, mut datagrams, mut messages) = (RecvBatch::new(), Vec::new(), 0);
+    while datagrams.len() < count {
+        wait(socket);
+        messages += socket.recv(&mut batch);
+        let (metas, memory) = batch.messages();
+        for (slot, meta) in metas.iter().enumerate() {
+            assert_eq!(meta.source, source);
+            let start = RecvBatch::slot_start(slot);
+            datagrams.extend(memory[start..start + meta.len].chunks(meta.stride).map(<[u8]>::to_vec));
+        }
+    }
+    (datagrams, messages)
+}
+
+fn assert_arrives(sender: &mut UdpSocket, receiver: &mut UdpSocket, ip: &str, lens: &[usize]) -> usize {
+    let batch = batch(address(receiver, ip), lens);
+    assert_eq!(sender.send(&batch), SocketSend::Sent);
+    let (datagrams, messages) = receive(receiver, address(sender, ip), batch.count());
+    assert!(datagrams.iter().map(Vec::as_slice).eq(batch.datagrams()), "not what was sent");
+    messages
+}
+
+const TEN_AND_A_SHORT_ONE: [usize; 11] = [1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 1_200, 77];
+
+#[test]
+fn a_batch_arrives_whole_in_one_message() {
+    for ip in ["127.0.0.1", "::1"] {
+        let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+        assert_eq!(assert_arrives(&mut sender, &mut receiver, ip, &TEN_AND_A_SHORT_ONE), 1, "{ip}");
+        assert_eq!((sender.stats().sent.segmented, sender.stats().sent.datagrams), (1, 11));
+        assert_eq!((receiver.stats().received.messages, receiver.stats().received.merged), (1, 1));
+    }
+}
+
+#[test]
+fn a_batch_arrives_whole_without_gro() {
+    for ip in ["127.0.0.1", "::1"] {
+        let options = SocketOptions { gro: false, ..SocketOptions::default() };
+        let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&options));
+        assert_eq!(assert_arrives(&mut sender, &mut receiver, ip, &TEN_AND_A_SHORT_ONE), 11, "{ip}");
+        assert_eq!(receiver.stats().received.merged, 0);
+    }
+}
+
+#[test]
+fn a_batch_arrives_whole_without_gso() {
+    for ip in ["127.0.0.1", "::1"] {
+        let options = SocketOptions { gso: false, ..SocketOptions::default() };
+        let (mut sender, mut receiver) = (bind(&options), bind(&SocketOptions::default()));
+        assert_arrives(&mut sender, &mut receiver, ip, &TEN_AND_A_SHORT_ONE);
+        assert_eq!((sender.stats().sent.segmented, sender.stats().sent.datagrams), (0, 11));
+    }
+}
+
+#[test]
+fn the_largest_batches_arrive_whole() {
+    let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+    for lens in [vec![1_452; 45], vec![100; 64], vec![1; 64], vec![9_000; 7], vec![1_400]] {
+        for ip in ["127.0.0.1", "::1"] {
+            assert_eq!(assert_arrives(&mut sender, &mut receiver, ip, &lens), 1, "{ip} {lens:?}");
+        }
+    }
+    // Over loopback even a datagram of the largest size needs no fragments.
+    assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &[65_507]);
+}
+
+#[test]
+fn slots_are_many_only_while_messages_are_small() {
+    let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+    let mut slots = RecvBatch::new();
+    let to = address(&receiver, "::1");
+    let mut send = |messages: &[&[usize]]| {
+        for lens in messages {
+            assert_eq!(sender.send(&batch(to, lens)), SocketSend::Sent);
+        }
+    };
+    let large: &[usize] = &[1_000; 50];
+    send(&[large, &[500], large, large, &[400], &[300]]);
+    let counts: Vec<_> = std::iter::from_fn(|| Some(receiver.recv(&mut slots)).filter(|&n| n > 0)).collect();
+    assert_eq!(counts, [6]);
+    send(&[large, large]);
+    assert_eq!(receiver.recv(&mut slots), 2, "the last message was small");
+    send(&[large, large, &[10], &[20], &[30]]);
+    let counts: Vec<_> = std::iter::from_fn(|| Some(receiver.recv(&mut slots)).filter(|&n| n > 0)).collect();
+    assert_eq!(counts, [1, 1, 1, 2]);
+}
+
+#[test]
+fn nothing_waiting_is_no_message() {
+    let mut socket = bind(&SocketOptions::default());
+    assert_eq!(socket.recv(&mut RecvBatch::new()), 0);
+    assert_eq!(socket.stats().received, ReceiveStats::default());
+}
+
+#[test]
+fn an_empty_datagram_is_a_message_without_datagrams() {
+    let (sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+    let handle = sender.try_clone_sender().unwrap();
+    handle.send_to(&[], address(&receiver, "127.0.0.1")).unwrap();
+    wait(&receiver);
+    let mut slots = RecvBatch::new();
+    assert_eq!(receiver.recv(&mut slots), 1);
+    assert_eq!(slots.messages().0[0].len, 0);
+}
+
+#[test]
+fn a_sender_handle_has_the_address_of_its_socket() {
+    let (sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+    let handle = sender.try_clone_sender().unwrap();
+    for ip in ["127.0.0.1", "::1"] {
+        handle.send_to(b"hello", address(&receiver, ip)).unwrap();
+        assert_eq!(receive(&mut receiver, address(&sender, ip), 1).0, [b"hello"]);
+    }
+    assert!(sender.try_clone_fd().is_ok());
+}
+
+#[test]
+fn sockets_of_one_port_share_its_flows_and_nobody_else_gets_in() {
+    let options = SocketOptions::default();
+    let mut sockets = UdpSocket::bind(0, 4, &options).unwrap();
+    let port = sockets[0].local_addr().unwrap().port();
+    assert!(sockets.iter().all(|socket| socket.local_addr().unwrap().port() == port));
+    assert_eq!(UdpSocket::bind(port, 4, &options).err().map(|e| e.kind()), Some(io::ErrorKind::AddrInUse));
+
+    for _ in 0..100 {
+        let sender = bind(&options).try_clone_sender().unwrap();
+        sender.send_to(b"x", SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
+    }
+    let mut slots = RecvBatch::new();
+    let counts: Vec<usize> = sockets
+        .iter_mut()
+        .map(|socket| std::iter::from_fn(|| Some(socket.recv(&mut slots)).filter(|&n| n > 0)).sum())
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), 100);
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+}
+
+#[test]
+fn an_ipv4_socket_serves_where_there_is_no_ipv6() {
+    let bind = || UdpSocket::bind_one(Family::V4, 0, Sharing::Owner, &SocketOptions::default()).unwrap();
+    let (mut sender, mut receiver) = (bind(), bind());
+    assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
+    let to: SocketAddr = "[::1]:9".parse().unwrap();
+    assert_eq!(sender.send(&batch(to, &[10, 10])), SocketSend::Dropped);
+    assert_eq!(sender.stats().sent.dropped, 2);
+    let error = sender.try_clone_sender().unwrap().send_to(b"x", to).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
+}
+
+#[test]
+fn a_full_socket_takes_the_batch_again_when_it_is_writable() {
+    in_namespace(|| {
+        // What waits for a neighbour to be found counts as not sent yet. (What waits on a TUN queue does not.)
+        ip("link add v0 type veth peer name v1");
+        ip("link set v0 up");
+        ip("link set v1 up");
+        ip("addr add 10.9.0.1/24 dev v0");
+        for (gso, to) in [(true, "10.9.0.2:9"), (false, "10.9.0.3:9")] {
+            let mut socket = bind(&SocketOptions { gso, send_buffer: 40_000, ..SocketOptions::default() });
+            let batch = batch(to.parse().unwrap(), &[1_200; 50]);
+            let sent = (0..100).take_while(|_| socket.send(&batch) == SocketSend::Sent).count();
+            assert!(sent < 100, "never full");
+            assert_eq!(socket.send(&batch), SocketSend::Full);
+
+            let (epoll, mut events) = (Epoll::new().unwrap(), Events::new());
+            epoll.add(socket.as_fd(), 0, Interest::Write).unwrap();
+            assert_eq!(epoll.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0, "not writable while it is full");
+            ip(&format!("neigh replace {} lladdr 02:00:00:00:00:01 dev v0", to.trim_end_matches(":9")));
+            while socket.send(&batch) == SocketSend::Full {
+                assert_eq!(epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap(), 1);
+            }
+            let stats = socket.stats().sent;
+            assert_eq!((stats.datagrams, stats.dropped), ((sent as u64 + 1) * 50, 0), "each datagram once");
+            assert_eq!(stats.segmented > 0, gso);
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_the_path_is_too_narrow_for_goes_one_by_one_in_fragments() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link set lo mtu 1300");
+        let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+        for (round, ip) in ["127.0.0.1", "::1"].into_iter().enumerate() {
+            assert_arrives(&mut sender, &mut receiver, ip, &[1_400; 10]);
+            assert_eq!(sender.stats().sent.refused, round as u64 + 1);
+            assert_arrives(&mut sender, &mut receiver, ip, &[1_400; 10]);
+            assert_eq!(sender.stats().sent.refused, round as u64 + 1, "not tried again so soon");
+        }
+        assert_eq!((sender.stats().sent.segmented, sender.stats().sent.dropped), (0, 0));
+    });
+}
+
+#[test]
+fn an_unreachable_destination_is_a_drop() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let mut socket = bind(&SocketOptions::default());
+        for to in ["192.0.2.1:9", "[2001:db8::1]:9"] {
+            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100; 10])), SocketSend::Dropped);
+            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100])), SocketSend::Dropped);
+        }
+        assert_eq!(socket.stats().sent.dropped, 22);
+        // A closed port answers by ICMP, which an unconnected socket does not hear of.
+        for _ in 0..3 {
+            assert_eq!(socket.send(&batch("127.0.0.1:9".parse().unwrap(), &[100; 10])), SocketSend::Sent);
+        }
+        assert_eq!(socket.recv(&mut RecvBatch::new()), 0);
+        assert_eq!(socket.stats().received.failed, 0);
+    });
+}
+
+#[test]
+fn the_mark_and_the_buffers_are_set() {
+    in_namespace(|| {
+        let options = SocketOptions { mark: NonZeroU32::new(0x6d65), ..SocketOptions::default() };
+        let socket = bind(&options);
+        let socket = socket2::SockRef::from(&socket.socket);
+        assert_eq!(socket.mark().unwrap(), 0x6d65);
+        // The kernel doubles it for its own bookkeeping. SO_RCVBUFFORCE needs rights over the first namespace, so here
+        // it was the fallback, bounded by rmem_max.
+        assert!(socket.recv_buffer_size().unwrap() > 212_992);
+        assert!(!socket.only_v6().unwrap());
+    });
+}
+
+#[test]
+fn ipv6_that_is_switched_off_does_not_hinder_ipv4() {
+    in_namespace(|| {
+        ip("link set lo up");
+        std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+        let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+        assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
+        assert_eq!(sender.send(&batch("[::1]:9".parse().unwrap(), &[10, 10])), SocketSend::Dropped);
+    });
+}
+
+#[test]
+fn a_message_that_was_cut_off_leaves_an_empty_slot() {
+    let source = Some(SocketAddr::from(([192, 0, 2, 1], 1)));
+    let whole = udp::Received { len: 300, stride: Some(100), source, truncated: false };
+    let mut stats = ReceiveStats::default();
+    let lens = [whole, udp::Received { truncated: true, ..whole }, udp::Received { source: None, ..whole }, whole]
+        .map(|message| meta_of(message, &mut stats).len);
+    assert_eq!(lens, [300, 0, 0, 300]);
+    assert_eq!(stats, ReceiveStats { messages: 4, merged: 2, cut_off: 2, failed: 0 });
+}
+
+#[test]
+fn a_worker_may_be_given_its_socket() {
+    fn is_send<T: Send + 'static>(_: &T) {}
+    is_send(&bind(&SocketOptions::default()));
+}

@@ -1,0 +1,365 @@
+//! UDP system calls that `std` lacks: segmentation offload in both directions (`udp(7)`: `UDP_SEGMENT`, `UDP_GRO`), many
+//! messages per call (`sendmmsg(2)`, `recvmmsg(2)`), and a few socket options.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use proto::data::batch::{MAX_SEGMENTS, RECV_SLOTS};
+
+/// An integer socket option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketOption {
+    /// Bytes that may wait to be read, beyond `net.core.rmem_max`; needs `CAP_NET_ADMIN`.
+    ReceiveBufferForce,
+    /// Bytes that may wait to be sent, beyond `net.core.wmem_max`; needs `CAP_NET_ADMIN`.
+    SendBufferForce,
+    /// Path MTU discovery over IPv4; 0 lets the kernel fragment (`IP_PMTUDISC_DONT`).
+    MtuDiscoverV4,
+    /// Path MTU discovery over IPv6; 0 lets the kernel fragment (`IPV6_PMTUDISC_DONT`).
+    MtuDiscoverV6,
+    /// 1: the kernel may merge datagrams of one flow into one message (Linux 5.0).
+    Gro,
+    /// The default segment size of sends; 0: no segmentation. An error means that there is no `UDP_SEGMENT` (Linux 4.18).
+    Segment,
+}
+
+impl SocketOption {
+    const fn level_and_name(self) -> (c_int, c_int) {
+        match self {
+            Self::ReceiveBufferForce => (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE),
+            Self::SendBufferForce => (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE),
+            Self::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+            Self::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+            Self::Gro => (libc::SOL_UDP, libc::UDP_GRO),
+            Self::Segment => (libc::SOL_UDP, libc::UDP_SEGMENT),
+        }
+    }
+}
+
+/// Sets a socket option.
+///
+/// # Errors
+/// Those of `setsockopt(2)`: `ENOPROTOOPT` where the kernel has no such option, `EPERM`.
+pub(crate) fn set_option(fd: BorrowedFd<'_>, option: SocketOption, value: c_int) -> io::Result<()> {
+    let (level, name) = option.level_and_name();
+    let len = socklen::<c_int>();
+    // SAFETY: the descriptor is open, and `value` is `len` readable bytes for the whole call.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A socket address in the kernel's form.
+#[derive(Clone, Copy)]
+pub(crate) struct KernelAddr {
+    /// A `sockaddr_in6`, or a `sockaddr_in` laid over its beginning: its address is where the flow label is.
+    raw: libc::sockaddr_in6,
+    len: libc::socklen_t,
+}
+
+impl KernelAddr {
+    /// An IPv4 address for an IPv4 socket.
+    #[must_use]
+    pub(crate) fn v4(address: SocketAddrV4) -> Self {
+        let mut raw = EMPTY_ADDRESS;
+        raw.sin6_family = AF_INET;
+        raw.sin6_port = address.port().to_be();
+        raw.sin6_flowinfo = u32::from_ne_bytes(address.ip().octets());
+        Self { raw, len: socklen::<libc::sockaddr_in>() }
+    }
+
+    /// Any address for a dual-stack IPv6 socket; IPv4 in its mapped form (RFC 4291 §2.5.5.2).
+    #[must_use]
+    pub(crate) fn dual(address: SocketAddr) -> Self {
+        let (ip, scope) = match address {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        };
+        let mut raw = EMPTY_ADDRESS;
+        raw.sin6_family = AF_INET6;
+        raw.sin6_port = address.port().to_be();
+        raw.sin6_addr.s6_addr = ip.octets();
+        raw.sin6_scope_id = scope;
+        Self { raw, len: socklen::<libc::sockaddr_in6>() }
+    }
+}
+
+/// The plain form of what the kernel wrote; mapped IPv4 becomes IPv4 again. `None`: it is no IP address.
+fn plain_address(raw: &libc::sockaddr_in6, len: libc::socklen_t) -> Option<SocketAddr> {
+    let port = u16::from_be(raw.sin6_port);
+    if raw.sin6_family == AF_INET && len >= socklen::<libc::sockaddr_in>() {
+        return Some(SocketAddr::from((Ipv4Addr::from(raw.sin6_flowinfo.to_ne_bytes()), port)));
+    }
+    if raw.sin6_family != AF_INET6 || len < socklen::<libc::sockaddr_in6>() {
+        return None;
+    }
+    let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+    Some(match ip.to_ipv4_mapped() {
+        Some(v4) => SocketAddr::from((v4, port)),
+        None => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, raw.sin6_scope_id)),
+    })
+}
+
+/// Sends `bytes` with one call: as datagrams of `stride` bytes each and a perhaps shorter last one, or with no `stride` as
+/// a single datagram. Never blocks.
+///
+/// # Errors
+/// Those of `sendmsg(2)`; then nothing was sent.
+pub(crate) fn send(fd: BorrowedFd<'_>, to: &KernelAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
+    let mut vector = readable(bytes);
+    let mut control = Control { header: empty_control(), value: stride.unwrap_or(0) };
+    let mut message = empty_message();
+    address_message(&mut message, to);
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    if stride.is_some() {
+        control.header.cmsg_level = libc::SOL_UDP;
+        control.header.cmsg_type = libc::UDP_SEGMENT;
+        control.header.cmsg_len = (mem::offset_of!(Control<u16>, value) + size_of::<u16>()) as _;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = size_of::<Control<u16>>() as _;
+    }
+    // SAFETY: the descriptor is open; the message points at an address, a vector of one readable buffer and a control
+    // message that all live longer than the call.
+    let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, SEND_FLAGS) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends datagrams one by one, many per call, without segmentation offload.
+pub(crate) struct SinglesSender {
+    headers: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+}
+
+// SAFETY: the pointers in it are written at the beginning of each call, used within it, and never followed later.
+unsafe impl Send for SinglesSender {}
+
+impl SinglesSender {
+    /// Allocates the headers of [`MAX_SEGMENTS`] messages.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let header = libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 };
+        Self { headers: vec![header; MAX_SEGMENTS].into(), vectors: vec![EMPTY_VECTOR; MAX_SEGMENTS].into() }
+    }
+
+    /// Sends as many of `datagrams` (the first [`MAX_SEGMENTS`] of them at most) as the kernel takes, in order, and
+    /// returns how many that was: at least one. Never blocks.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)` for the first datagram; then nothing was sent.
+    pub(crate) fn send<'a>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        to: &KernelAddr,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for ((header, vector), datagram) in self.headers.iter_mut().zip(&mut self.vectors).zip(datagrams) {
+            *vector = readable(datagram);
+            address_message(&mut header.msg_hdr, to);
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            count += 1;
+        }
+        // SAFETY: the descriptor is open; the first `count` headers were just pointed at an address, and at vectors of
+        // one readable buffer each, that all live longer than the call.
+        let result = unsafe { libc::sendmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, SEND_FLAGS as _) };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Receives many messages per call, each perhaps of many datagrams that GRO merged.
+pub(crate) struct Receiver {
+    headers: Box<[libc::mmsghdr]>,
+    slots: Box<[ReceiveSlot]>,
+}
+
+/// Where the kernel writes what belongs to one message, besides its bytes.
+#[derive(Clone, Copy)]
+struct ReceiveSlot {
+    vector: libc::iovec,
+    name: libc::sockaddr_in6,
+    control: Control<c_int>,
+}
+
+// SAFETY: the pointers in it are written at the beginning of each call, used within it, and never followed later.
+unsafe impl Send for Receiver {}
+
+/// One received message, besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// Bytes in the buffer.
+    pub(crate) len: usize,
+    /// Length of each merged datagram but perhaps the last, where the kernel says that it merged any.
+    pub(crate) stride: Option<usize>,
+    /// Who sent it; `None` where the kernel did not say it in a form of the Internet.
+    pub(crate) source: Option<SocketAddr>,
+    /// Bytes or control messages were cut off.
+    pub(crate) truncated: bool,
+}
+
+impl Receiver {
+    /// Allocates the headers of [`RECV_SLOTS`] messages.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let header = libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 };
+        let control = Control { header: empty_control(), value: 0 };
+        let slot = ReceiveSlot { vector: EMPTY_VECTOR, name: EMPTY_ADDRESS, control };
+        Self { headers: vec![header; RECV_SLOTS].into(), slots: vec![slot; RECV_SLOTS].into() }
+    }
+
+    /// Fills `buffers` (the first [`RECV_SLOTS`] of them at most), one message each, with what is waiting, and returns
+    /// what is known of each. Never blocks.
+    ///
+    /// # Errors
+    /// Those of `recvmsg(2)`; `EAGAIN` where nothing is waiting.
+    pub(crate) fn receive<'a>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        buffers: impl Iterator<Item = &'a mut [u8]>,
+    ) -> io::Result<impl Iterator<Item = Received> + '_> {
+        let mut count = 0;
+        for ((header, slot), buffer) in self.headers.iter_mut().zip(&mut self.slots).zip(buffers) {
+            slot.point(&mut header.msg_hdr, buffer);
+            count += 1;
+        }
+        let (headers, no_timeout) = (self.headers.as_mut_ptr(), std::ptr::null_mut());
+        // SAFETY: the descriptor is open; the first `count` headers were just pointed at a slot's name, control message
+        // and vector of one writable buffer, all disjoint and living longer than the call.
+        let result = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers, count, libc::MSG_DONTWAIT as _, no_timeout) };
+        let filled = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.headers.iter().zip(&self.slots).take(filled).map(|(header, slot)| slot.received(header)))
+    }
+}
+
+impl ReceiveSlot {
+    fn point(&mut self, message: &mut libc::msghdr, buffer: &mut [u8]) {
+        self.vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        message.msg_name = (&raw mut self.name).cast();
+        message.msg_namelen = socklen::<libc::sockaddr_in6>();
+        message.msg_iov = &raw mut self.vector;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut self.control).cast();
+        message.msg_controllen = size_of::<Control<c_int>>() as _;
+        message.msg_flags = 0;
+    }
+
+    fn received(&self, header: &libc::mmsghdr) -> Received {
+        let message = &header.msg_hdr;
+        Received {
+            len: usize::try_from(header.msg_len).unwrap_or(0),
+            stride: self.stride(message.msg_controllen as _),
+            source: plain_address(&self.name, message.msg_namelen),
+            truncated: message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+        }
+    }
+
+    fn stride(&self, control_len: usize) -> Option<usize> {
+        let header = &self.control.header;
+        let is_stride = control_len >= mem::offset_of!(Control<c_int>, value) + size_of::<c_int>()
+            && header.cmsg_level == libc::SOL_UDP
+            && header.cmsg_type == libc::UDP_GRO;
+        if is_stride { usize::try_from(self.control.value).ok() } else { None }
+    }
+}
+
+/// The only control message of a call: `CMSG_DATA` directly follows the header, which is as aligned as any value here.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control<T> {
+    header: libc::cmsghdr,
+    value: T,
+}
+
+const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+const AF_INET: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+const AF_INET6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+const EMPTY_ADDRESS: libc::sockaddr_in6 = libc::sockaddr_in6 {
+    sin6_family: 0,
+    sin6_port: 0,
+    sin6_flowinfo: 0,
+    sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+    sin6_scope_id: 0,
+};
+
+const fn socklen<T>() -> libc::socklen_t {
+    // No socket option or address is anywhere near 4 GiB.
+    size_of::<T>() as libc::socklen_t
+}
+
+/// The kernel only reads what a send points at.
+const fn readable(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+fn address_message(message: &mut libc::msghdr, to: &KernelAddr) {
+    message.msg_name = (&raw const to.raw).cast_mut().cast();
+    message.msg_namelen = to.len;
+}
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: a msghdr is integers and pointers, for which zero is a value. (Some C libraries have padding that cannot be
+    // named, hence no literal.)
+    unsafe { mem::zeroed() }
+}
+
+fn empty_control() -> libc::cmsghdr {
+    // SAFETY: a cmsghdr is integers, for which zero is a value.
+    unsafe { mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_way_to_the_kernel_and_back() {
+        for text in ["192.0.2.7:51820", "[2001:db8::1]:443", "[fe80::1%3]:1", "0.0.0.0:0"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let kernel = KernelAddr::dual(address);
+            assert_eq!(plain_address(&kernel.raw, kernel.len), Some(address));
+            if let SocketAddr::V4(v4) = address {
+                let kernel = KernelAddr::v4(v4);
+                assert_eq!(plain_address(&kernel.raw, kernel.len), Some(address));
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_form_is_that_of_socket2() {
+        let v4: SocketAddrV4 = "192.0.2.7:51820".parse().unwrap();
+        let (ours, theirs) = (KernelAddr::v4(v4), socket2::SockAddr::from(v4));
+        assert_eq!(ours.len, theirs.len());
+        // SAFETY: both are at least as long as a sockaddr_in, which any bytes are.
+        let ours: libc::sockaddr_in = unsafe { std::ptr::read((&raw const ours.raw).cast()) };
+        // SAFETY: as above.
+        let theirs: libc::sockaddr_in = unsafe { std::ptr::read(theirs.as_ptr().cast()) };
+        assert_eq!(
+            (ours.sin_family, ours.sin_port, ours.sin_addr.s_addr),
+            (theirs.sin_family, theirs.sin_port, theirs.sin_addr.s_addr)
+        );
+    }
+
+    #[test]
+    fn a_name_of_no_internet_family_is_no_source() {
+        let mut raw = EMPTY_ADDRESS;
+        assert_eq!(plain_address(&raw, 0), None);
+        raw.sin6_family = AF_INET6;
+        assert_eq!(plain_address(&raw, 2), None, "cut off");
+    }
+
+    #[test]
+    fn control_messages_have_the_layout_of_the_cmsg_macros() {
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(2), libc::CMSG_LEN(2)) };
+        assert_eq!(size_of::<Control<u16>>(), space as usize);
+        assert_eq!(mem::offset_of!(Control<u16>, value) + 2, len as usize);
+        // SAFETY: as above.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(4), libc::CMSG_LEN(4)) };
+        assert_eq!(size_of::<Control<c_int>>(), space as usize);
+        assert_eq!(mem::offset_of!(Control<c_int>, value) + 4, len as usize);
+    }
+}
