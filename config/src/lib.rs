@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod duration;
+mod file;
+pub mod key;
 
 pub use duration::{Period, PeriodError};
