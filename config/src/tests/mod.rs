@@ -1,5 +1,6 @@
 //! Claims about whole files: what is refused and in which words, what is loaded, and what no input can do.
 
+mod examples;
 mod files;
 mod input;
 mod mesh;
