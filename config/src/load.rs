@@ -1,0 +1,273 @@
+//! Reads `meshd.toml`, the mesh and the keys, and holds them against each other.
+
+use std::path::{Path, PathBuf};
+
+use proto::id::{EndpointName, PresharedKey, PublicKey, SecretKey};
+
+use crate::error::{Fault, Problem, Problems, quote};
+use crate::key::{self, KeyFileError};
+use crate::mesh::{self, MeshDraft};
+use crate::model::{Config, Mesh, NodeConfig};
+use crate::node::{self, Identity, NodeFile};
+use crate::read::{Located, Reader};
+use crate::source::Place;
+use crate::{file, shape, suggest};
+
+/// Reads everything that a node is configured with.
+///
+/// Paths in `meshd.toml` are relative to its folder.
+///
+/// # Errors
+/// Everything that is wrong with any of the files, at once.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let (node, mesh, keys) = read(path, Keys::Read)?;
+    // Whatever is absent here has been a problem above.
+    let config = keys.and_then(|keys| config(node, path, mesh, keys));
+    config.ok_or_else(|| Problem::of_file(path, "it is incomplete", None).into())
+}
+
+/// Checks `meshd.toml` and the mesh without the keys, as on a machine that is not the node. Returns the warnings.
+///
+/// # Errors
+/// Everything that is wrong with the two files, at once.
+pub fn check(path: &Path) -> Result<Vec<String>, Problems> {
+    read(path, Keys::Skip).map(|(_, mesh, _)| mesh.warnings)
+}
+
+/// Parses a mesh file. `file` is its name for messages; nothing is opened.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn parse_mesh(file: &Path, text: &str) -> Result<Mesh, Problems> {
+    let read = MeshRead::of_file(file, text, None);
+    if read.problems.is_empty() { Ok(read.mesh()) } else { Err(Problems(read.problems)) }
+}
+
+/// Parses a `meshd.toml` as far as that needs no other file. `file` is its name for messages; nothing is opened.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn parse_node(file: &Path, text: &str) -> Result<(), Problems> {
+    let mut reader = Reader::new(file, text);
+    let root = reader.parse();
+    let node = node::read(&mut reader, &root, Path::new(""));
+    if node.identity.inline {
+        let mesh = MeshRead::of_tables(&mut reader, &root, node.identity.name.as_ref());
+        check_own(&mut reader, &node.identity, &mesh, file, None);
+    }
+    let problems = reader.into_problems();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// Whether the keys are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Read,
+    Skip,
+}
+
+/// A mesh as far as it could be read.
+struct MeshRead {
+    draft: MeshDraft,
+    own: Own,
+    warnings: Vec<String>,
+    /// What is wrong with a mesh file of its own; the problems of an inline mesh stay with its reader.
+    problems: Vec<Problem>,
+}
+
+/// What a mesh says of this node.
+#[derive(Default)]
+struct Own {
+    /// Whether it is certain that the mesh does not have it, and the nearest name.
+    absent: Option<Option<String>>,
+    /// Its public key, and the line of that.
+    public_key: Option<(PublicKey, Place)>,
+    /// Whether others can dial it.
+    is_public: bool,
+}
+
+impl MeshRead {
+    fn of_file(file: &Path, text: &str, own: Option<&Located<EndpointName>>) -> Self {
+        let mut reader = Reader::new(file, text);
+        let root = reader.parse();
+        reader.root(&root, &shape::MESH_TABLES, &shape::NODE_TABLES);
+        let mut read = Self::of_tables(&mut reader, &root, own);
+        read.problems = reader.into_problems();
+        read
+    }
+
+    fn of_tables(reader: &mut Reader<'_>, root: &toml::de::DeTable<'_>, own: Option<&Located<EndpointName>>) -> Self {
+        let draft = mesh::read(reader, root);
+        if reader.is_whole() {
+            crate::check::mesh(reader, &draft);
+        }
+        let warnings = crate::check::oddities(&reader.source, &draft);
+        let own = own.map(|own| find_own(reader, &draft, &own.value)).unwrap_or_default();
+        Self { draft, own, warnings, problems: Vec::new() }
+    }
+
+    fn mesh(self) -> Mesh {
+        let name = self.draft.name.clone();
+        Mesh { name, members: self.draft.members(), warnings: self.warnings }
+    }
+}
+
+fn find_own(reader: &Reader<'_>, mesh: &MeshDraft, own: &EndpointName) -> Own {
+    let names = || mesh.endpoints.iter().map(|endpoint| endpoint.label.value.as_str());
+    let Some(endpoint) = mesh.endpoints.iter().find(|endpoint| endpoint.label.value == own.as_str()) else {
+        // A mesh without endpoints, or with a part that cannot be read, is reported as that.
+        let certain = reader.is_whole() && !mesh.endpoints.is_empty();
+        let near = || suggest::nearest(own.as_str(), names()).map(ToOwned::to_owned);
+        return Own { absent: certain.then(near), ..Own::default() };
+    };
+    let public_key = endpoint.public_key.as_ref().map(|key| (key.value, reader.source.place(key.at)));
+    Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty() }
+}
+
+type Parts = (NodeFile, Mesh, Option<(SecretKey, PresharedKey)>);
+
+fn read(path: &Path, keys: Keys) -> Result<Parts, Problems> {
+    let bytes = file::read(path).map_err(|error| {
+        Problem::of_file(
+            path,
+            format!("cannot read it: {}", file::cause(&error)),
+            Some("name the right file".to_owned()),
+        )
+    })?;
+    let text = file::text(path, bytes)?;
+    let mut reader = Reader::new(path, &text);
+    let root = reader.parse();
+    let node = node::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")));
+    let identity = &node.identity;
+    let mut elsewhere = Vec::new();
+    let mut mesh = if identity.inline {
+        Some(MeshRead::of_tables(&mut reader, &root, identity.name.as_ref()))
+    } else {
+        read_mesh_file(&mut reader, identity, &mut elsewhere)
+    };
+    let keys = if keys == Keys::Read { read_keys(&mut reader, identity) } else { None };
+    if let Some(mesh) = &mut mesh {
+        let mesh_file = if identity.inline { path } else { &identity.mesh_file.value };
+        check_own(&mut reader, identity, mesh, mesh_file, keys.as_ref().map(|(secret, _)| secret));
+        mesh.warnings.extend(odd_settings(&reader, &node, &mesh.own));
+        elsewhere.append(&mut mesh.problems);
+    }
+    let mut problems = reader.into_problems();
+    problems.append(&mut elsewhere);
+    match mesh {
+        Some(mesh) if problems.is_empty() => Ok((node, mesh.mesh(), keys)),
+        Some(_) | None => Err(Problems(problems)),
+    }
+}
+
+/// Reads the mesh file that `[node]` names. One that cannot be opened is a problem of the key that names it.
+fn read_mesh_file(reader: &mut Reader<'_>, identity: &Identity, elsewhere: &mut Vec<Problem>) -> Option<MeshRead> {
+    let Located { value: path, at } = &identity.mesh_file;
+    let bytes = match file::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("[node] mesh: cannot read {}: {}", path.display(), file::cause(&error));
+            let help = "set it to the mesh file's path, or write the [[endpoint]] tables in this file";
+            reader.report(*at, "node.mesh", Fault::new(message).help(help));
+            return None;
+        }
+    };
+    match file::text(path, bytes) {
+        Ok(text) => Some(MeshRead::of_file(path, &text, identity.name.as_ref())),
+        Err(problem) => {
+            elsewhere.push(problem);
+            None
+        }
+    }
+}
+
+fn read_keys(reader: &mut Reader<'_>, identity: &Identity) -> Option<(SecretKey, PresharedKey)> {
+    let Located { value: path, at } = &identity.key_file;
+    let mut failed = |at: usize, key: &str, error: &KeyFileError| {
+        let fault = Fault { message: format!("[node] {key}: {error}"), help: error.help() };
+        reader.report(at, format!("node.{key}"), fault);
+    };
+    let secret = key::read_secret(path).map_err(|error| failed(*at, "key_file", &error)).ok();
+    let psk = match &identity.psk_file {
+        None => Some(PresharedKey::NONE),
+        Some(psk) => key::read_psk(&psk.value).map_err(|error| failed(psk.at, "psk_file", &error)).ok(),
+    };
+    Some((secret?, psk?))
+}
+
+/// Holds this node against its mesh: it is in it, and its key is the one that the mesh knows.
+fn check_own(
+    reader: &mut Reader<'_>,
+    identity: &Identity,
+    mesh: &MeshRead,
+    mesh_file: &Path,
+    secret: Option<&SecretKey>,
+) {
+    let Some(name) = &identity.name else { return };
+    let (title, mesh_file) = (quote(name.value.as_str()), mesh_file.display());
+    if let Some(nearest) = &mesh.own.absent {
+        let help = match nearest {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "add an [[endpoint]] of this name to it".to_owned(),
+        };
+        let fault = Fault::new(format!("[node] name: {title} is no endpoint of {mesh_file}")).help(help);
+        reader.report(name.at, "node.name", fault);
+    }
+    if let (Some((expected, place)), Some(found)) = (&mesh.own.public_key, secret.map(SecretKey::public_key))
+        && *expected != found
+    {
+        let Place { line, column } = place;
+        let message = format!(
+            "[node] key_file: the public key of {} is {found}, but {title} has {expected} in {mesh_file}:{line}:{column}",
+            identity.key_file.value.display()
+        );
+        let help = "put into the mesh what `meshd key show` prints here, or name the key file of that endpoint";
+        reader.report(identity.key_file.at, "node.key_file", Fault::new(message).help(help));
+    }
+}
+
+/// Settings of this node that contradict what the mesh says of it.
+fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> {
+    let mut odd = Vec::new();
+    let mut warn = |at: usize, text: &str| {
+        let Place { line, column } = reader.source.place(at);
+        odd.push(format!("{}:{line}:{column}: {text}", reader.source.file.display()));
+    };
+    if let (true, Some(at), Some(_)) = (own.is_public, node.keepalive_at, node.session.keepalive) {
+        warn(at, "[session] keepalive has no effect: this node has public_addresses");
+    }
+    if let (true, 0, Some(at)) = (own.is_public, node.listen.port, node.port_at) {
+        warn(at, "[listen] port is 0, any free one, but others dial this node at the ports of its public_addresses");
+    }
+    odd
+}
+
+fn config(
+    node: NodeFile,
+    path: &Path,
+    mesh: Mesh,
+    (secret_key, preshared_key): (SecretKey, PresharedKey),
+) -> Option<Config> {
+    let Identity { name, key_file, psk_file, inline, mesh_file } = node.identity;
+    let psk_file = psk_file.map(|psk| psk.value);
+    let mesh_file = (!inline).then_some(mesh_file.value);
+    let mut files: Vec<PathBuf> = vec![path.to_owned()];
+    files.extend(mesh_file.clone());
+    files.push(key_file.value.clone());
+    files.extend(psk_file.clone());
+    let name = name?.value;
+    Some(Config {
+        node: NodeConfig { name, key_file: key_file.value, secret_key, psk_file, preshared_key, mesh_file },
+        interface: node.interface,
+        listen: node.listen,
+        session: node.session,
+        dataplane: node.dataplane,
+        api: node.api,
+        state: node.state,
+        log: node.log,
+        mesh_name: mesh.name,
+        members: mesh.members,
+        files,
+        warnings: mesh.warnings,
+    })
+}

@@ -1,0 +1,179 @@
+//! The checked configuration of one node: what the daemon starts from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::id::{EndpointName, PresharedKey, SecretKey};
+use proto::member::Members;
+
+/// Everything that a node is configured with. Every value in it has been checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The TUN interface and its routes.
+    pub interface: InterfaceConfig,
+    /// Where the node listens.
+    pub listen: ListenConfig,
+    /// How long sessions and their keys live.
+    pub session: SessionConfig,
+    /// The packet workers.
+    pub dataplane: DataplaneConfig,
+    /// The local control socket.
+    pub api: ApiConfig,
+    /// Where the daemon keeps what must survive a restart.
+    pub state: StateConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// The name of the mesh; `members.mesh` is derived from it.
+    pub mesh_name: String,
+    /// Who is in the mesh; this node is among them.
+    pub members: Members,
+    /// Every file that was read: `meshd.toml`, the mesh file where there is one, then the keys.
+    pub files: Vec<PathBuf>,
+    /// What is legal but odd, each with its place, for the log and for `meshd check`.
+    pub warnings: Vec<String>,
+}
+
+/// `[node]`: who this node is.
+pub struct NodeConfig {
+    /// Its endpoint's name in the mesh.
+    pub name: EndpointName,
+    /// The file that holds its private key.
+    pub key_file: PathBuf,
+    /// The private key; its public half is the endpoint's `public_key`.
+    pub secret_key: SecretKey,
+    /// The file that holds the mesh's pre-shared key, if one is used.
+    pub psk_file: Option<PathBuf>,
+    /// The pre-shared key; [`PresharedKey::NONE`] without a `psk_file`.
+    pub preshared_key: PresharedKey,
+    /// The mesh file; `None` where the mesh is written in `meshd.toml` itself.
+    pub mesh_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for NodeConfig {
+    /// Shows everything but the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeConfig")
+            .field("name", &self.name)
+            .field("key_file", &self.key_file)
+            .field("psk_file", &self.psk_file)
+            .field("mesh_file", &self.mesh_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `[interface]`: the TUN interface and its routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// Name of the interface, at most 15 bytes (`IFNAMSIZ` less its NUL).
+    pub name: String,
+    /// Bytes of the longest inner packet, 1280 to 9000.
+    pub mtu: u16,
+    /// Routing table for the mesh's routes; none of the kernel's own.
+    pub table: u32,
+    /// Firewall mark of the daemon's own datagrams, so that they never enter the mesh; not 0.
+    pub mark: u32,
+}
+
+/// `[listen]`: where the node listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// UDP port; 0 takes any free one.
+    pub port: u16,
+}
+
+/// `[session]`: how long sessions and their keys live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Age at which a session takes new keys, 1 s to 180 s.
+    pub rekey: Duration,
+    /// Silence after which a session expires, at least 5 s.
+    pub idle: Duration,
+    /// Interval of keep-alives; `None` sends none. Only nodes without public addresses send them.
+    pub keepalive: Option<Duration>,
+}
+
+/// `[dataplane]`: the packet workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataplaneConfig {
+    /// Threads that move packets, 1 to 64.
+    pub workers: u8,
+    /// Whether to use the kernel's segmentation and receive offloads where it has them.
+    pub offload: bool,
+    /// Which cipher seals packets.
+    pub cipher: Cipher,
+}
+
+/// Which cipher seals packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cipher {
+    /// The faster one of this machine that the other side has too.
+    Auto,
+    /// AES-256-GCM (NIST SP 800-38D).
+    Aes256Gcm,
+    /// ChaCha20-Poly1305 (RFC 8439).
+    ChaCha20Poly1305,
+}
+
+/// `[api]`: the local control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+}
+
+/// `[state]`: where the daemon keeps what must survive a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateConfig {
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+/// `[log]`: what is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// Severity of a log line, most severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// What a user feels.
+    Info,
+    /// What a developer asks first.
+    Debug,
+    /// Every packet.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level's name in `meshd.toml` and in log filters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// A mesh as its file describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mesh {
+    /// Its name.
+    pub name: String,
+    /// Its endpoints and communities.
+    pub members: Members,
+    /// What is legal but odd, each with its place.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,232 @@
+//! The tables of `meshd.toml`: this node's own settings.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::id::{EndpointName, NameError};
+use proto::member::DEFAULT_PORT;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Fault, quote};
+use crate::model::{
+    ApiConfig, Cipher, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, SessionConfig, StateConfig,
+};
+use crate::read::{Located, Reader, Section};
+use crate::{scalar, shape};
+
+const KEY_FILE: &str = "/var/lib/meshd/private.key";
+const MESH_FILE: &str = "mesh.toml";
+const INTERFACE: &str = "mesh0";
+/// An outer packet of 1,500 bytes less IPv6, UDP, data header and tag, rounded down to what WireGuard uses too.
+const MTU: u16 = 1420;
+/// 1280 is the least that IPv6 works with (RFC 8200 §5); 9000 is a jumbo frame.
+const MTU_RANGE: RangeInclusive<u32> = 1280..=9000;
+/// Table and mark of the daemon's policy routing; the port's number, so that one number is to be remembered.
+const ROUTING: u32 = DEFAULT_PORT as u32;
+/// The kernel's own routing tables: unspec, default, main, local (`linux/rtnetlink.h`).
+const KERNEL_TABLES: [u32; 4] = [0, 253, 254, 255];
+/// New keys at 120 s; a session is refused after 180 s (WireGuard §6.1).
+const REKEY: Duration = Duration::from_secs(120);
+const REKEY_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(180);
+const IDLE: Duration = Duration::from_secs(180);
+/// At least 5 s, so that one lost reply does not end a session; at most what a [`Period`](crate::Period) holds.
+const IDLE_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(365 * 24 * 3600);
+/// Below the 30 s after which the hastiest NATs forget a UDP mapping (RFC 4787 §4.3 asks for 2 min and is not heard).
+const KEEPALIVE: Duration = Duration::from_secs(25);
+const KEEPALIVE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const SOCKET: &str = "/run/meshd/meshd.sock";
+/// `sun_path` has 108 bytes, one of them the NUL (unix(7)).
+const SOCKET_PATH: usize = 107;
+const STATE_DIR: &str = "/var/lib/meshd";
+
+const CIPHERS: [(&str, Cipher); 3] =
+    [("auto", Cipher::Auto), ("aes-256-gcm", Cipher::Aes256Gcm), ("chacha20-poly1305", Cipher::ChaCha20Poly1305)];
+const LEVELS: [(&str, LogLevel); 5] = [
+    (LogLevel::Error.as_str(), LogLevel::Error),
+    (LogLevel::Warn.as_str(), LogLevel::Warn),
+    (LogLevel::Info.as_str(), LogLevel::Info),
+    (LogLevel::Debug.as_str(), LogLevel::Debug),
+    (LogLevel::Trace.as_str(), LogLevel::Trace),
+];
+
+/// What `meshd.toml` says, before its keys and its mesh are read. Refused values have their defaults here.
+pub(crate) struct NodeFile {
+    pub(crate) identity: Identity,
+    pub(crate) interface: InterfaceConfig,
+    pub(crate) listen: ListenConfig,
+    /// Whether the file names a port, and where.
+    pub(crate) port_at: Option<usize>,
+    pub(crate) session: SessionConfig,
+    /// Whether the file names a keep-alive, and where.
+    pub(crate) keepalive_at: Option<usize>,
+    pub(crate) dataplane: DataplaneConfig,
+    pub(crate) api: ApiConfig,
+    pub(crate) state: StateConfig,
+    pub(crate) log: LogConfig,
+}
+
+/// `[node]`, its paths resolved; each path with the offset where the file names it, or its table.
+pub(crate) struct Identity {
+    pub(crate) name: Option<Located<EndpointName>>,
+    pub(crate) key_file: Located<PathBuf>,
+    pub(crate) psk_file: Option<Located<PathBuf>>,
+    /// Whether the file itself holds a mesh.
+    pub(crate) inline: bool,
+    /// The mesh file to read where it does not.
+    pub(crate) mesh_file: Located<PathBuf>,
+}
+
+/// Reads the node's tables. Paths are relative to `folder`.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> NodeFile {
+    reader.root(root, &shape::ALL_TABLES, &[]);
+    let (listen, session) = (reader.section(root, &shape::LISTEN), reader.section(root, &shape::SESSION));
+    let place = |section: Section<'_>, key: &str| section.value(key).map(|value| value.span().start);
+    NodeFile {
+        identity: identity(reader, root, folder),
+        interface: interface(reader, root),
+        listen: number(reader, listen, "port", &(0..=u32::from(u16::MAX)))
+            .and_then(|port| u16::try_from(port).ok())
+            .map_or(ListenConfig { port: DEFAULT_PORT }, |port| ListenConfig { port }),
+        port_at: place(listen, "port"),
+        session: sessions(reader, session),
+        keepalive_at: place(session, "keepalive"),
+        dataplane: dataplane(reader, root),
+        api: api(reader, root, folder),
+        state: state(reader, root, folder),
+        log: log(reader, root),
+    }
+}
+
+/// Parses an endpoint's name.
+pub(crate) fn name(value: &DeValue<'_>) -> Result<EndpointName, Fault> {
+    let text = scalar::text(value)?;
+    text.parse().map_err(|error| bad_name(text, error))
+}
+
+/// Explains why a text is no endpoint's name.
+pub(crate) fn bad_name(text: &str, error: NameError) -> Fault {
+    let fault = Fault::new(format!("{} is not <cluster>.<node>", quote(text)));
+    match error {
+        NameError::Form => fault.help("write two parts and one dot, such as \"beijing.edge1\""),
+        NameError::Length => fault.help("each part has 1 to 63 characters"),
+        NameError::Character => fault.help("use a-z, 0-9 and inner hyphens"),
+    }
+}
+
+fn identity(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> Identity {
+    let section = reader.section(root, &shape::NODE);
+    let mut path = |key: &str| {
+        let found = reader.optional(section, key, scalar::path);
+        found.map(|Located { value, at }| Located { value: folder.join(value), at })
+    };
+    let (key_file, psk_file, mesh_file) = (path("key_file"), path("psk_file"), path("mesh"));
+    let or_default = |found: Option<Located<PathBuf>>, default: &str| {
+        found.unwrap_or_else(|| Located { value: folder.join(default), at: section.at })
+    };
+    let inline = shape::MESH_TABLES.iter().find_map(|shape| root.get_key_value(shape.name));
+    if let (Some((first, _)), Some(mesh)) = (inline, section.value("mesh")) {
+        let line = reader.source.line(first.span().start);
+        let fault = Fault::new(format!("names a mesh file, but this file has the mesh itself ({line})"));
+        reader.report_key(section, "mesh", mesh.span().start, fault.help("remove one of the two"));
+    }
+    Identity {
+        name: reader.required(section, "name", "name = \"<cluster>.<node>\", as in the mesh", name),
+        key_file: or_default(key_file, KEY_FILE),
+        psk_file,
+        inline: inline.is_some(),
+        mesh_file: or_default(mesh_file, MESH_FILE),
+    }
+}
+
+fn interface(reader: &mut Reader<'_>, root: &DeTable<'_>) -> InterfaceConfig {
+    let section = reader.section(root, &shape::INTERFACE);
+    let mtu = number(reader, section, "mtu", &MTU_RANGE);
+    InterfaceConfig {
+        name: reader.optional(section, "name", interface_name).map_or_else(|| INTERFACE.to_owned(), |name| name.value),
+        mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(MTU),
+        table: reader.optional(section, "table", routing_table).map_or(ROUTING, |table| table.value),
+        mark: number(reader, section, "mark", &(1..=u32::MAX)).unwrap_or(ROUTING),
+    }
+}
+
+fn number(reader: &mut Reader<'_>, section: Section<'_>, key: &str, range: &RangeInclusive<u32>) -> Option<u32> {
+    reader.optional(section, key, |value| scalar::integer(value, range)).map(|number| number.value)
+}
+
+/// Checks an interface name as `dev_valid_name` does, and keeps to characters that need no quoting anywhere.
+fn interface_name(value: &DeValue<'_>) -> Result<String, Fault> {
+    let text = scalar::text(value)?;
+    let characters = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let fault = Fault::new(format!("{} is no interface name", quote(text)));
+    if text.is_empty() || text.len() > 15 || !characters {
+        return Err(fault.help("use 1 to 15 letters, digits, '-', '_' and '.'"));
+    }
+    // `all` and `default` are not interfaces but folders of /proc/sys/net; `lo` exists already.
+    if [".", "..", "lo", "all", "default"].contains(&text) {
+        return Err(fault.help("the kernel uses it for something else; choose another"));
+    }
+    Ok(text.to_owned())
+}
+
+fn routing_table(value: &DeValue<'_>) -> Result<u32, Fault> {
+    let table = scalar::integer(value, &(0..=u32::MAX))?;
+    if KERNEL_TABLES.contains(&table) {
+        let fault = Fault::new(format!("{table} is one of the kernel's own routing tables"));
+        return Err(fault.help(format!("use a free one, such as {ROUTING}")));
+    }
+    Ok(table)
+}
+
+fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {
+    let mut period = |key: &str, range: &RangeInclusive<Duration>| {
+        reader.optional(section, key, |value| scalar::period(value, range)).map(|period| period.value)
+    };
+    let rekey = period("rekey", &REKEY_RANGE).unwrap_or(REKEY);
+    let idle = period("idle", &IDLE_RANGE).unwrap_or(IDLE);
+    let keepalive = reader.optional(section, "keepalive", |value| match value.as_str() {
+        Some("off") => Ok(None),
+        _ => scalar::period(value, &KEEPALIVE_RANGE)
+            .map(Some)
+            .map_err(|Fault { message, help }| Fault { message, help: help.map(|help| format!("{help}, or \"off\"")) }),
+    });
+    SessionConfig { rekey, idle, keepalive: keepalive.map_or(Some(KEEPALIVE), |keepalive| keepalive.value) }
+}
+
+fn dataplane(reader: &mut Reader<'_>, root: &DeTable<'_>) -> DataplaneConfig {
+    let section = reader.section(root, &shape::DATAPLANE);
+    let workers = number(reader, section, "workers", &(1..=64));
+    DataplaneConfig {
+        workers: workers.and_then(|workers| u8::try_from(workers).ok()).unwrap_or(1),
+        offload: reader.optional(section, "offload", scalar::switch).is_none_or(|offload| offload.value),
+        cipher: reader
+            .optional(section, "cipher", |value| scalar::choice(value, &CIPHERS))
+            .map_or(Cipher::Auto, |cipher| cipher.value),
+    }
+}
+
+fn api(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> ApiConfig {
+    let section = reader.section(root, &shape::API);
+    let socket = reader.optional(section, "socket", |value| {
+        let path = folder.join(scalar::path(value)?);
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH {
+            let fault = Fault::new(format!("has {length} bytes; a socket's path has at most {SOCKET_PATH}"));
+            return Err(fault.help("use a shorter path"));
+        }
+        Ok(path)
+    });
+    ApiConfig { socket: socket.map_or_else(|| PathBuf::from(SOCKET), |socket| socket.value) }
+}
+
+fn state(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> StateConfig {
+    let section = reader.section(root, &shape::STATE);
+    let dir = reader.optional(section, "dir", scalar::path);
+    StateConfig { dir: dir.map_or_else(|| PathBuf::from(STATE_DIR), |dir| folder.join(dir.value)) }
+}
+
+fn log(reader: &mut Reader<'_>, root: &DeTable<'_>) -> LogConfig {
+    let section = reader.section(root, &shape::LOG);
+    let level = reader.optional(section, "level", |value| scalar::choice(value, &LEVELS));
+    LogConfig { level: level.map_or(LogLevel::Info, |level| level.value) }
+}

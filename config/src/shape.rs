@@ -1,0 +1,50 @@
+//! The tables and keys that the two files know: the one list that reader, suggestions and reference file agree on.
+
+use crate::read::Shape;
+
+pub(crate) const NODE: Shape = one("node", &["name", "key_file", "mesh", "psk_file"]);
+pub(crate) const INTERFACE: Shape = one("interface", &["name", "mtu", "table", "mark"]);
+pub(crate) const LISTEN: Shape = one("listen", &["port"]);
+pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
+pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "cipher"]);
+pub(crate) const API: Shape = one("api", &["socket"]);
+pub(crate) const STATE: Shape = one("state", &["dir"]);
+pub(crate) const LOG: Shape = one("log", &["level"]);
+pub(crate) const MESH: Shape = one("mesh", &["name"]);
+pub(crate) const ENDPOINT: Shape = Shape {
+    name: "endpoint",
+    many: true,
+    keys: &["name", "kind", "public_key", "public_addresses", "subnets", "node_subnets", "address", "zone", "region"],
+};
+pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
+
+/// The tables of `meshd.toml` only.
+pub(crate) static NODE_TABLES: [&Shape; 8] = [&NODE, &INTERFACE, &LISTEN, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+/// The tables of a mesh, in a file of its own or in `meshd.toml`.
+pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
+/// The tables of a `meshd.toml`, inline mesh included.
+pub(crate) static ALL_TABLES: [&Shape; 11] =
+    [&NODE, &INTERFACE, &LISTEN, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH, &ENDPOINT, &COMMUNITY];
+
+const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {
+    Shape { name, many: false, keys }
+}
+
+/// The only table that has this key; `None` where there is none, or more than one.
+pub(crate) fn owner_of(key: &str) -> Option<&'static Shape> {
+    let mut owners = ALL_TABLES.into_iter().filter(|shape| shape.keys.contains(&key));
+    owners.next().filter(|_| owners.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_several_tables_has_no_owner() {
+        assert_eq!(owner_of("mtu").map(ToString::to_string), Some("[interface]".into()));
+        assert_eq!(owner_of("subnets").map(ToString::to_string), Some("[[endpoint]]".into()));
+        assert!(owner_of("name").is_none());
+        assert!(owner_of("colour").is_none());
+    }
+}

@@ -1,0 +1,83 @@
+//! The files in `config/examples` are what they claim to be.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use crate::{parse_mesh, parse_node, shape};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+#[test]
+fn every_example_is_fine_and_without_warnings() {
+    let mut seen = 0;
+    for entry in path("").read_dir().unwrap() {
+        let file = entry.unwrap().path();
+        let result = if file.ends_with("mesh.toml") {
+            parse_mesh(&file, &std::fs::read_to_string(&file).unwrap()).map(|mesh| mesh.warnings)
+        } else {
+            crate::check(&file)
+        };
+        let warnings = result.unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(warnings, [""; 0]);
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn the_mesh_example_keeps_edge4_apart() {
+    let mesh = parse_mesh(&path("mesh.toml"), &text("mesh.toml")).unwrap();
+    let policy = proto::member::Policy::new(&mesh.members);
+    let may = |a: &str, b: &str| policy.check(&a.parse().unwrap(), &b.parse().unwrap()).is_ok();
+    assert!(may("beijing.edge1", "beijing.edge3"));
+    assert!(!may("beijing.edge1", "beijing.edge4"));
+    assert!(may("beijing.edge4", "beijing.connector"));
+}
+
+/// The reference with the keys that it has commented out.
+fn full_reference() -> String {
+    text("reference.toml").replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let text = full_reference();
+    let root = DeTable::parse(&text).unwrap().into_inner();
+    for shape in shape::ALL_TABLES {
+        let tables: Vec<_> = match root.get(shape.name).map(toml::Spanned::get_ref) {
+            Some(DeValue::Table(table)) => vec![table],
+            Some(DeValue::Array(array)) => array.iter().filter_map(|value| value.get_ref().as_table()).collect(),
+            _ => Vec::new(),
+        };
+        let keys: BTreeSet<&str> = tables.iter().flat_map(|t| t.keys()).map(|key| key.get_ref().as_ref()).collect();
+        assert_eq!(keys, shape.keys.iter().copied().collect(), "{shape}");
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    let folder = Path::new("/etc/meshd");
+    let read = |text: &str| {
+        let mut reader = crate::read::Reader::new(Path::new("meshd.toml"), text);
+        let root = reader.parse();
+        crate::node::read(&mut reader, &root, folder)
+    };
+    let (shown, bare) = (read(&full_reference()), read("[node]\nname = \"beijing.edge1\""));
+    assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
+    assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
+    assert_eq!((shown.interface, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
+}
+
+#[test]
+fn the_inline_example_needs_no_other_file() {
+    assert_eq!(parse_node(&path("inline.toml"), &text("inline.toml")), Ok(()));
+}

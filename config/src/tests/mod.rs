@@ -1,0 +1,35 @@
+//! Claims about whole files: what is refused and in which words, what is loaded, and what no input can do.
+
+mod examples;
+mod files;
+mod input;
+mod mesh;
+mod node;
+
+use std::path::Path;
+
+use crate::Problems;
+
+/// The public key of 32 equal bytes.
+fn key(byte: u8) -> String {
+    proto::id::PublicKey([byte; 32]).to_string()
+}
+
+/// An endpoint's table, with more lines below it.
+fn endpoint(name: &str, byte: u8, more: &str) -> String {
+    format!("[[endpoint]]\nname = \"{name}\"\npublic_key = \"{}\"\n{more}\n", key(byte))
+}
+
+/// Every problem of a mesh file, each as its text.
+fn mesh_problems(text: &str) -> Vec<String> {
+    texts(crate::parse_mesh(Path::new("mesh.toml"), text).map(|_| ()))
+}
+
+/// Every problem of a `meshd.toml`, each as its text.
+fn node_problems(text: &str) -> Vec<String> {
+    texts(crate::parse_node(Path::new("meshd.toml"), text))
+}
+
+fn texts(result: Result<(), Problems>) -> Vec<String> {
+    result.err().map(|Problems(list)| list.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
