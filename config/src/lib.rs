@@ -31,6 +31,7 @@ pub use model::{
     ApiConfig, Cipher, Config, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Mesh, NodeConfig,
     SessionConfig, StateConfig,
 };
+pub use suggest::nearest;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 ///
 /// A slip is one character added, left out, exchanged, or swapped with its neighbour. Case does not count. A name
 /// tolerates one slip per three characters, at most three.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = fold(wanted);
     let mut limit = (wanted.len() / 3).clamp(1, 3);
     let mut best = None;

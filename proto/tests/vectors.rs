@@ -1,5 +1,7 @@
 //! The test vectors of `docs/wire.md`, computed anew: the page and the code cannot drift apart.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 

@@ -98,6 +98,14 @@ impl TunDevice {
         Err(error)
     }
 
+    /// A handle by which another thread can write single packets.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like.
+    pub(crate) fn try_clone_writer(&self) -> io::Result<TunWriter> {
+        Ok(TunWriter { file: self.file.try_clone()?, has_header: self.level != OffloadLevel::Plain })
+    }
+
     /// What happened so far.
     #[must_use]
     pub(crate) const fn stats(&self) -> DeviceStats {
@@ -108,6 +116,26 @@ impl TunDevice {
     #[must_use]
     pub(crate) const fn is_gone(&self) -> bool {
         self.is_gone
+    }
+}
+
+/// Writes finished packets: ICMP errors of the core.
+#[derive(Debug)]
+pub(crate) struct TunWriter {
+    file: File,
+    has_header: bool,
+}
+
+impl TunWriter {
+    /// Writes one packet.
+    ///
+    /// # Errors
+    /// Those of `write(2)` on a TUN queue: the interface is down, or has no room.
+    pub(crate) fn write(&self, packet: &[u8]) -> io::Result<()> {
+        let header = [0; VNET_HEADER_LEN];
+        let pieces = [IoSlice::new(&header), IoSlice::new(packet)];
+        let pieces = pieces.get(usize::from(!self.has_header)..).unwrap_or_default();
+        retry_interrupted(|| (&self.file).write_vectored(pieces))
     }
 }
 
@@ -368,4 +396,4 @@ fn retry_interrupted(mut write: impl FnMut() -> io::Result<usize>) -> io::Result
 #[cfg(test)]
 pub(crate) mod namespace;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

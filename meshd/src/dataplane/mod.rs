@@ -2,4 +2,4 @@
 
 pub(crate) mod device;
 pub(crate) mod socket;
-mod stand_in;
+pub(crate) mod worker;

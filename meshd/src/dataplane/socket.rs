@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SLOT_LEN, SLOT_STRIDE, SendBatch};
@@ -118,14 +118,6 @@ impl UdpSocket {
     #[must_use]
     pub(crate) const fn stats(&self) -> SocketStats {
         SocketStats { sent: self.egress.stats(), received: self.received }
-    }
-
-    /// Another descriptor of the same socket.
-    ///
-    /// # Errors
-    /// `EMFILE` and the like.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// A handle by which another thread can send from the same address.

@@ -18,8 +18,7 @@ mod tests;
 
 pub(crate) use error::HostError;
 #[allow(unused_imports)] // until main.rs runs a host
-pub(crate) use plan::{DEFAULT_TABLE, HostNote, HostSettings, LocalAddress, Plan, PlannedRoute, ROUTE_PROTOCOL};
-#[allow(unused_imports)]
+pub(crate) use plan::{DEFAULT_TABLE, HostNote, HostSettings, Plan, PlannedRoute, ROUTE_PROTOCOL};
 pub(crate) use watch::{Changes, Watch};
 
 use error::During as _;
@@ -96,21 +95,6 @@ impl Host {
     #[must_use]
     pub(crate) fn notes(&self) -> Vec<HostNote> {
         self.recovery_notes.iter().chain(&self.notes).cloned().collect()
-    }
-
-    /// Every address of every interface, in the kernel's order.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
-    pub(crate) async fn local_addresses(&self) -> Result<Vec<LocalAddress>, HostError> {
-        let links = self.netlink.links().await.during("list", "interfaces")?;
-        let addresses = self.netlink.addresses().await.during("list", "addresses")?;
-        let named = addresses.into_iter().filter_map(|address| {
-            let link = links.iter().find(|link| link.index == address.index)?;
-            let is_up = link.is_up && link.has_carrier;
-            Some(LocalAddress { interface: link.name.clone(), address: address.address, is_up })
-        });
-        Ok(named.collect())
     }
 
     fn claim(&mut self) -> Result<&mut Journal, HostError> {

@@ -84,17 +84,6 @@ impl Plan {
     }
 }
 
-/// An address of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LocalAddress {
-    /// Name of the interface that has it.
-    pub(crate) interface: String,
-    /// The address with its prefix length.
-    pub(crate) address: IpNet,
-    /// Whether the interface is up and has carrier.
-    pub(crate) is_up: bool,
-}
-
 /// Something an operator should read; none of it stops meshd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostNote {

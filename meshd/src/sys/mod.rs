@@ -1,6 +1,5 @@
 //! Every `unsafe` line of the project: small safe wrappers, one system call each.
 #![allow(unsafe_code)]
 
-pub(crate) mod epoll;
 pub(crate) mod tun;
 pub(crate) mod udp;

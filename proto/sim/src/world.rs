@@ -187,14 +187,13 @@ impl World {
 
     /// Puts a datagram on the network, from whatever source address.
     pub fn inject(&mut self, source: SocketAddr, destination: SocketAddr, datagram: Vec<u8>) {
-        self.wire.push((self.now, source, destination, datagram.clone()));
-        if self.cut.contains(&source) || self.cut.contains(&destination) {
-            return;
+        if !self.cut.contains(&source) && !self.cut.contains(&destination) {
+            for way in self.link.fates(&mut self.rng) {
+                self.sequence += 1;
+                self.in_flight.insert((self.now + way, self.sequence), (source, destination, datagram.clone()));
+            }
         }
-        for way in self.link.fates(&mut self.rng) {
-            self.sequence += 1;
-            self.in_flight.insert((self.now + way, self.sequence), (source, destination, datagram.clone()));
-        }
+        self.wire.push((self.now, source, destination, datagram));
     }
 
     /// Lets time pass.

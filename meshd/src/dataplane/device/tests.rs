@@ -3,15 +3,16 @@
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use proto::data::batch::SendBatch;
 use proto::data::{Socket, SocketSend};
 
 use super::namespace::{in_namespace, ip};
 use super::*;
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
-use crate::dataplane::stand_in::checksum;
-use crate::dataplane::stand_in::layout::Layout;
-use crate::sys::epoll::{Epoll, Events, Interest};
+use proto::packet::checksum;
+use proto::packet::layout::Layout;
 
 const PARTIAL: Offload = Offload { gso: Gso::None, segment_size: 0, partial_checksum: true };
 const PORT: u16 = 5_000;
@@ -30,14 +31,19 @@ fn open_one(offload: bool) -> TunDevice {
     open(1, offload).0.pop().unwrap()
 }
 
+/// What happened to a descriptor within so many milliseconds.
+pub(crate) fn await_events(fd: &impl AsFd, interest: PollFlags, millis: u16) -> PollFlags {
+    let mut fds = [PollFd::new(fd.as_fd(), interest)];
+    poll(&mut fds, PollTimeout::from(millis)).unwrap();
+    fds[0].revents().unwrap()
+}
+
 /// The next packet of `protocol`; the kernel's own multicast chatter is skipped.
 fn next(device: &mut TunDevice, protocol: u8) -> (Vec<u8>, Offload) {
-    let (epoll, mut events) = (Epoll::new().unwrap(), Events::new());
-    epoll.add(device.as_fd(), 0, Interest::Read).unwrap();
     let mut buffer = vec![0; MAX_PACKET];
     loop {
-        let ready = epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap();
-        assert_ne!(ready, 0, "nothing came: {:?}", device.stats());
+        let events = await_events(&*device, PollFlags::POLLIN, 5_000);
+        assert!(!events.is_empty(), "nothing came: {:?}", device.stats());
         while let Some((len, offload)) = device.recv(&mut buffer) {
             let packet = buffer[..len].to_vec();
             if packet[if packet[0] >> 4 == 4 { 9 } else { 6 }] == protocol {
@@ -333,10 +339,7 @@ fn a_deleted_interface_is_noticed() {
         while device.recv(&mut vec![0; MAX_PACKET]).is_some() {}
         assert!(!device.is_gone());
         ip("link del m0");
-        let (epoll, mut events) = (Epoll::new().unwrap(), Events::new());
-        epoll.add(device.as_fd(), 0, Interest::Read).unwrap();
-        assert_eq!(epoll.wait(&mut events, None).unwrap(), 1);
-        assert!(events.iter().all(crate::sys::epoll::Event::is_failed));
+        assert!(await_events(&device, PollFlags::POLLIN, 5_000).contains(PollFlags::POLLERR));
         assert_eq!(device.recv(&mut vec![0; MAX_PACKET]), None);
         assert!(device.is_gone());
         let packet = from_neighbour(4, 17, &udp_header(5), b"hello");

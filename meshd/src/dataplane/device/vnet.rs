@@ -3,9 +3,9 @@
 
 use proto::packet::{Gso, Offload};
 
-use crate::dataplane::stand_in::checksum;
-use crate::dataplane::stand_in::layout::{Layout, Transport, Version};
 use crate::sys::tun::VNET_HEADER_LEN;
+use proto::packet::checksum;
+use proto::packet::layout::{Layout, Transport, Version};
 
 /// What a header that the kernel wrote turned out to mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

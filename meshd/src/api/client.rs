@@ -1,0 +1,68 @@
+//! The asking side: one request per connection.
+
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::model::Failure;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("no meshd is listening on {path} ({source}); start it with `meshd up`, or name its socket with --socket")]
+    Connect { path: PathBuf, source: std::io::Error },
+    #[error("may not open {0}: run this as root or as a member of the socket's group")]
+    Permission(PathBuf),
+    #[error("{0}")]
+    Refused(String),
+    #[error("no reply")]
+    Timeout,
+    #[error("the daemon did not answer as expected: {0}")]
+    Protocol(String),
+}
+
+/// Asks the daemon behind the socket.
+pub(crate) async fn call<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+) -> Result<T, ClientError> {
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            ClientError::Permission(socket.to_owned())
+        } else {
+            ClientError::Connect { path: socket.to_owned(), source }
+        }
+    })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
+    tokio::spawn(connection);
+    let bytes = body.map(serde_json::to_vec).transpose().map_err(protocol)?.unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "meshd")
+        .header("content-type", "application/json")
+        .body(Body::from(bytes))
+        .map_err(protocol)?;
+    let response = sender.send_request(request).await.map_err(protocol)?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).map_err(protocol);
+    }
+    let failure = serde_json::from_slice::<Failure>(&bytes).map_or_else(|_| status.to_string(), |f| f.error);
+    Err(if status == StatusCode::GATEWAY_TIMEOUT { ClientError::Timeout } else { ClientError::Refused(failure) })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn protocol(error: impl ToString) -> ClientError {
+    ClientError::Protocol(error.to_string())
+}

@@ -1,0 +1,5 @@
+//! The local API: HTTP/1.1 with JSON over a Unix socket. The command line is its first client.
+
+pub(crate) mod client;
+pub(crate) mod model;
+pub(crate) mod server;

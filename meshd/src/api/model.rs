@@ -1,0 +1,105 @@
+//! What the API says: shapes shared by server and client, and promised to scripts. Fields are added, never changed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Version of this shape: 1.
+    pub(crate) version: u32,
+    pub(crate) node: NodeStatus,
+    pub(crate) peers: Vec<PeerLine>,
+    /// Dropped packets and datagrams by reason, since the start; reasons that never occurred are absent.
+    pub(crate) drops: BTreeMap<String, u64>,
+    /// What an operator should know, worst first.
+    pub(crate) health: Vec<Health>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) name: String,
+    pub(crate) mesh: String,
+    pub(crate) public_key: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) interface: String,
+    /// UDP port.
+    pub(crate) port: u16,
+    /// Version of the daemon.
+    pub(crate) daemon: String,
+    pub(crate) uptime_seconds: u64,
+    /// Offloads in use: of the device and of the socket.
+    pub(crate) offloads: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerLine {
+    pub(crate) name: String,
+    /// `edge` or `connector`.
+    pub(crate) kind: String,
+    pub(crate) public_key: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) state: State,
+    /// UDP address over which the peer is reached, while a session is up.
+    pub(crate) path: Option<String>,
+    pub(crate) last_handshake_seconds_ago: Option<f64>,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) rx_packets: u64,
+    pub(crate) tx_packets: u64,
+    /// Our index of the session in use, in hexadecimal.
+    pub(crate) session: Option<String>,
+    /// How often a session was replaced by a newer one.
+    pub(crate) rekeys: u64,
+    /// Why the state is what it is, where that needs saying.
+    pub(crate) reason: Option<String>,
+}
+
+/// What a peer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Idle,
+    Connecting,
+    Connected,
+    Unreachable,
+    Denied,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    pub(crate) severity: Severity,
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Severity {
+    Error,
+    Warning,
+}
+
+/// `POST /v1/ping`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PingRequest {
+    /// Name of the peer.
+    pub(crate) name: String,
+    /// How long to wait for the reply.
+    pub(crate) timeout_ms: u64,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PingReply {
+    /// Round trip time in microseconds, from the probe to its reply, without the handshake before it.
+    pub(crate) rtt_us: u64,
+    /// UDP address from which the reply came.
+    pub(crate) path: String,
+}
+
+/// Body of every answer that is no success.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) error: String,
+}

@@ -1,0 +1,155 @@
+//! The command line: what it understands, and what each command does.
+
+mod key;
+mod ping;
+mod status;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::daemon;
+
+/// Where the node's configuration is unless `--config` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
+
+/// Where the daemon listens unless `[api] socket` says otherwise.
+const DEFAULT_SOCKET: &str = "/run/meshd/meshd.sock";
+
+/// A mesh VPN for edge sites: one daemon, one TOML file, no server.
+///
+/// meshd carries IP packets between the members of a community, encrypted with Noise, and nobody else's.
+#[derive(Parser)]
+#[command(name = "meshd", version, max_term_width = 100, after_help = TOP_EXAMPLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const TOP_EXAMPLE: &str = "Examples:
+  meshd key generate --out /var/lib/meshd/private.key
+  meshd config check
+  meshd up
+  meshd status";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground until it is told to stop
+    #[command(after_help = "Example:\n  meshd up --config /etc/meshd/meshd.toml")]
+    Up(ConfigArgs),
+    /// Make and look at key files
+    #[command(subcommand, after_help = KEY_EXAMPLE)]
+    Key(KeyCommand),
+    /// Look at the configuration
+    #[command(subcommand, after_help = "Example:\n  meshd config check --config ./meshd.toml")]
+    Config(ConfigCommand),
+    /// Show this node, a line per peer, and what is wrong
+    #[command(
+        after_help = "Examples:\n  meshd status\n  meshd status --json | jq '.peers[] | select(.state != \"connected\")'"
+    )]
+    Status(status::StatusArgs),
+    /// Send probes to a peer through the mesh and show their round trip times
+    #[command(after_help = "Example:\n  meshd ping beijing.edge2 --count 5")]
+    Ping(ping::PingArgs),
+}
+
+const KEY_EXAMPLE: &str = "Examples:
+  meshd key generate --out /var/lib/meshd/private.key
+  meshd key show /var/lib/meshd/private.key";
+
+#[derive(Args)]
+struct ConfigArgs {
+    /// Configuration of this node
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG, env = "MESHD_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a new private key
+    #[command(after_help = "Example:\n  meshd key generate --out /var/lib/meshd/private.key")]
+    Generate {
+        /// File to make; it must not exist. Without this the key goes to standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show the public key of a private key file
+    #[command(after_help = "Example:\n  meshd key show /var/lib/meshd/private.key")]
+    Show {
+        /// Private key file
+        #[arg(value_name = "FILE", default_value = "/var/lib/meshd/private.key")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration and the mesh file that it names; every problem is reported
+    #[command(after_help = "Example:\n  meshd config check --config ./meshd.toml")]
+    Check(ConfigArgs),
+}
+
+#[derive(Args)]
+struct SocketArgs {
+    /// API socket of the daemon
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET, env = "MESHD_SOCKET")]
+    socket: PathBuf,
+}
+
+/// Runs what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => daemon::main(&args.config),
+        Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
+        Command::Key(KeyCommand::Show { file }) => key::show(&file),
+        Command::Config(ConfigCommand::Check(args)) => check(&args.config),
+        Command::Status(args) => status::main(&args),
+        Command::Ping(args) => ping::main(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("meshd: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors repeat their source in their own text.
+        if !text.contains(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+type Result<T = ExitCode> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn check(path: &Path) -> Result {
+    let loaded = config::load(path)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let (endpoints, communities) = (loaded.members.endpoints.len(), loaded.members.communities.len());
+    println!(
+        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities)",
+        path.display(),
+        loaded.node.name,
+        loaded.mesh_name
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A small runtime for the commands that ask the daemon.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,81 @@
+//! `meshd ping`: probes inside the session, so it works where ICMP is filtered, and tells mesh trouble from host trouble.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::http::Method;
+use clap::Args;
+
+use super::{Result, SocketArgs, block_on};
+use crate::api::client::{ClientError, call};
+use crate::api::model::{PingReply, PingRequest};
+
+#[derive(Args)]
+pub(super) struct PingArgs {
+    /// Name of the peer, `<cluster>.<node>`
+    name: String,
+    /// Number of probes
+    #[arg(long, short, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Time between probes
+    #[arg(long, short, default_value = "1s", value_parser = period)]
+    interval: Duration,
+    /// How long to wait for each reply
+    #[arg(long, short = 'W', default_value = "2s", value_parser = period)]
+    timeout: Duration,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// Sends the probes; fails if none was answered.
+pub(super) fn main(args: &PingArgs) -> Result {
+    block_on(async {
+        let mut rtts = Vec::new();
+        for number in 1..=args.count {
+            match probe(&args.socket.socket, &args.name, args.timeout).await {
+                Ok(reply) => {
+                    let rtt = Duration::from_micros(reply.rtt_us);
+                    println!("reply {number} from {} over {}: {}", args.name, reply.path, milliseconds(rtt));
+                    rtts.push(rtt);
+                }
+                Err(ClientError::Timeout) => println!("no reply {number} from {}", args.name),
+                Err(error) => return Err(error.into()),
+            }
+            if number < args.count {
+                tokio::time::sleep(args.interval).await;
+            }
+        }
+        summarize(args, &mut rtts);
+        Ok(if rtts.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    })
+}
+
+fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
+    text.parse().map(|config::Period(duration)| duration)
+}
+
+async fn probe(socket: &Path, name: &str, timeout: Duration) -> std::result::Result<PingReply, ClientError> {
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let request = PingRequest { name: name.to_owned(), timeout_ms };
+    call(socket, Method::POST, "/v1/ping", Some(&request)).await
+}
+
+fn summarize(args: &PingArgs, rtts: &mut [Duration]) {
+    rtts.sort_unstable();
+    let (sent, got) = (args.count, rtts.len());
+    let (Some(least), Some(most), Some(median)) = (rtts.first(), rtts.last(), rtts.get(got / 2)) else {
+        println!("{sent} sent, none answered; `meshd status` may say why");
+        return;
+    };
+    println!(
+        "{sent} sent, {got} answered; round trip min/median/max {} / {} / {}",
+        milliseconds(*least),
+        milliseconds(*median),
+        milliseconds(*most)
+    );
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,321 @@
+//! `meshd up`: puts the parts together in an order that can be undone, runs them, and undoes it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::process::ExitCode;
+
+use config::{Cipher, Config};
+use ipnet::IpNet;
+use proto::data::batch::{MAX_SEGMENTS, MAX_SEND};
+use proto::handshake::{Identity, Offer};
+use proto::member::{Endpoint, Host as Dial, Members, Policy};
+use proto::node::{Node, Settings, WallClock};
+use proto::session::has_fast_aes;
+use proto::wire::{Capabilities, OVERHEAD, Suites};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::api::model::NodeStatus;
+use crate::api::server::Server;
+use crate::clock::Clock;
+use crate::dataplane::device::{OffloadLevel, TunDevice};
+use crate::dataplane::socket::{SocketOptions, UdpSocket};
+use crate::dataplane::worker;
+use crate::driver::Driver;
+use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
+use crate::report::Reporter;
+use crate::resolver::Resolver;
+use crate::state::TimestampFile;
+
+type Error = Box<dyn std::error::Error>;
+
+/// A start that failed, with what must be put back.
+type Failure = Box<(Host, Error)>;
+
+/// Punts that wait for the core, from all workers. It takes some 10 us each, so a full queue is a few milliseconds of work;
+/// what does not fit would only wait longer than its sender does.
+const MAX_PUNTS: usize = 256;
+
+/// Packets that the kernel queues for the TUN device. Measured: less costs throughput, more gains nothing.
+const TX_QUEUE: u32 = 500;
+
+/// Runs the daemon until a signal stops it.
+pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
+    let config = config::load(path)?;
+    init_logging(&config);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init_logging(config: &Config) {
+    // RUST_LOG-like fine control without a restart of thought: the configured level is for meshd, warnings for the rest.
+    let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,meshd={level},proto={level},config={level}", level = config.log.level.as_str()))
+    });
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+}
+
+async fn run(config: &Config) -> Result<(), Error> {
+    std::fs::create_dir_all(&config.state.dir)
+        .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
+    // Before anything is changed: a second daemon on the same socket must not disturb the first.
+    let server = Server::bind(&config.api.socket)
+        .await
+        .map_err(|e| format!("cannot listen on the API socket {}: {e}", config.api.socket.display()))?;
+    let mut host = Host::new(HostSettings {
+        table: config.interface.table,
+        mark: config.interface.mark,
+        ..HostSettings::new(config.interface.name.clone(), config.state.dir.clone())
+    })?;
+    host.recover().await?;
+    let mut driver = match assemble(config, host, server).await {
+        Ok(driver) => driver,
+        Err(failure) => {
+            let (mut host, error) = *failure;
+            host.revert().await?;
+            return Err(error);
+        }
+    };
+    let ran = driver.0.run().await;
+    // The workers stop before the machine is put back, so that nothing is carried over routes that are going away.
+    drop(driver.1);
+    driver.0.host.revert().await?;
+    tracing::info!("stopped");
+    Ok(ran?)
+}
+
+/// Opens device and sockets, configures the machine, starts the workers. On failure gives the host back, to be put back.
+async fn assemble(config: &Config, mut host: Host, server: Server) -> Result<(Driver, Vec<worker::Handle>), Failure> {
+    let parts = match open(config) {
+        Ok(parts) => parts,
+        Err(error) => return Err(Box::new((host, error))),
+    };
+    let plan = plan(config);
+    if let Err(error) = host.configure(&plan).await {
+        return Err(Box::new((host, error.into())));
+    }
+    let watch = match Watch::new(&config.interface.name) {
+        Ok(watch) => watch,
+        Err(error) => return Err(Box::new((host, error.into()))),
+    };
+    for note in host.notes() {
+        tracing::warn!("{note}");
+    }
+    start(config, parts, host, watch, server)
+}
+
+/// What is open before anything runs.
+struct Parts {
+    devices: Vec<TunDevice>,
+    sockets: Vec<UdpSocket>,
+    offload: OffloadLevel,
+    port: u16,
+}
+
+fn open(config: &Config) -> Result<Parts, Error> {
+    let interface = &config.interface;
+    let workers = usize::from(config.dataplane.workers);
+    let (devices, info) = TunDevice::open(&interface.name, workers, config.dataplane.offload).map_err(|e| {
+        format!(
+            "cannot open TUN interface {}: {e}{}",
+            interface.name,
+            match e.raw_os_error() {
+                Some(libc::EPERM) => "; meshd needs CAP_NET_ADMIN: run it as root",
+                Some(libc::EBUSY) => "; another program has it: choose another [interface] name",
+                Some(libc::ENOENT) => "; this kernel has no /dev/net/tun: load the tun module",
+                _ => "",
+            }
+        )
+    })?;
+    let options = SocketOptions {
+        gso: config.dataplane.offload,
+        gro: config.dataplane.offload,
+        mark: NonZeroU32::new(interface.mark),
+        ..SocketOptions::default()
+    };
+    let sockets = UdpSocket::bind(config.listen.port, workers, &options).map_err(|e| {
+        let hint = if e.kind() == std::io::ErrorKind::AddrInUse {
+            "; another program has it: choose another [listen] port, and tell the peers"
+        } else {
+            ""
+        };
+        format!("cannot listen on UDP port {}: {e}{hint}", config.listen.port)
+    })?;
+    let port = sockets.first().map_or(Ok(config.listen.port), |s| s.local_addr().map(|a| a.port()))?;
+    Ok(Parts { devices, sockets, offload: info.offload, port })
+}
+
+fn start(
+    config: &Config,
+    parts: Parts,
+    host: Host,
+    watch: Watch,
+    server: Server,
+) -> Result<(Driver, Vec<worker::Handle>), Failure> {
+    let clock = Clock::start();
+    let timestamps = TimestampFile::open(&config.state.dir);
+    let mut node = match new_node(config, clock, &timestamps, parts.offload) {
+        Ok(node) => node,
+        Err(error) => return Err(Box::new((host, error))),
+    };
+    node.handle_registry(&config.members, clock.now());
+    let published = node.publish();
+    let resolver = Resolver::start(config.members.endpoints.iter(), |name| node.peer_id(name));
+    let reporter = Reporter::new(node_status(config, &parts), &config.members, config.warnings.clone(), clock.now());
+    let (sender, punts) = mpsc::channel(MAX_PUNTS);
+    let ends = parts.sockets.first().zip(parts.devices.first());
+    let ends = ends
+        .ok_or_else(|| Error::from("no worker"))
+        .and_then(|(socket, device)| Ok((socket.try_clone_sender()?, device.try_clone_writer()?)));
+    let (udp, device) = match ends {
+        Ok(ends) => ends,
+        Err(error) => return Err(Box::new((host, error))),
+    };
+    let mut workers = Vec::new();
+    for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
+        let (published, drops, punts) = (published.clone(), node.drops(), sender.clone());
+        let parts = worker::Parts { lane, device, socket, published, drops, punts, clock };
+        match worker::Handle::spawn(parts) {
+            Ok(handle) => workers.push(handle),
+            Err(error) => return Err(Box::new((host, error.into()))),
+        }
+    }
+    let name = &config.node.name;
+    tracing::info!(%name, interface = config.interface.name, port = parts.port, "up");
+    let driver = Driver {
+        node,
+        published,
+        clock,
+        punts,
+        calls: server.start(),
+        sender: udp,
+        device,
+        host,
+        watch,
+        resolver,
+        timestamps,
+        reporter,
+        pings: BTreeMap::new(),
+    };
+    Ok((driver, workers))
+}
+
+fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, offload: OffloadLevel) -> Result<Node, Error> {
+    let mut seed = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| "the system gives no random bytes")?;
+    let own = own_endpoint(config).ok_or("the mesh does not have this node")?;
+    let settings = Settings {
+        name: config.node.name.clone(),
+        identity: Identity::new(config.node.secret_key.clone(), config.members.mesh, config.node.preshared_key.clone()),
+        offer: offer(config, offload),
+        rekey_after: config.session.rekey,
+        idle_after: config.session.idle,
+        // Whoever can be dialled need not keep a way open.
+        keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
+    };
+    let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };
+    Ok(Node::new(settings, *seed, wall, clock.now()))
+}
+
+fn offer(config: &Config, offload: OffloadLevel) -> Offer {
+    let mut capabilities = Capabilities::default();
+    if has_fast_aes() {
+        capabilities = capabilities.and(Capabilities::FAST_AES);
+    }
+    // A device that takes finished packets only would have to undo what these allow.
+    if offload != OffloadLevel::Plain {
+        capabilities = capabilities.and(Capabilities::COAL).and(Capabilities::CSUM_PARTIAL);
+    }
+    let suites = match config.dataplane.cipher {
+        Cipher::Auto => Suites::ALL,
+        Cipher::Aes256Gcm => Suites::AES_256_GCM,
+        Cipher::ChaCha20Poly1305 => Suites::CHACHA20_POLY1305,
+    };
+    Offer { suites, capabilities, lanes: config.dataplane.workers }
+}
+
+/// What the machine is to be given: our addresses, and routes to everything of the peers that policy lets us talk to.
+fn plan(config: &Config) -> Plan {
+    let Config { members, interface, .. } = config;
+    let Members { mesh, endpoints, .. } = members;
+    let policy = Policy::new(members);
+    let own = &config.node.name;
+    let mut plan = Plan {
+        mtu: u32::from(interface.mtu),
+        txqueuelen: TX_QUEUE,
+        gso_max_segs: Some(gso_max_segs(interface.mtu)),
+        ..Plan::default()
+    };
+    for endpoint in endpoints {
+        if endpoint.name == *own {
+            plan.addresses = endpoint.mesh_addresses(mesh).into_iter().map(IpNet::from).collect();
+            plan.forward_v4 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V4(_)));
+            plan.forward_v6 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V6(_)));
+        } else if policy.check(own, &endpoint.name).is_ok() {
+            let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.to_string() };
+            plan.routes.extend(endpoint.prefixes(mesh).into_iter().map(route));
+            plan.underlay.extend(endpoint.public_addresses.iter().filter_map(|address| match address.host {
+                Dial::Ip(ip) => Some(ip),
+                Dial::Name(_) => None,
+            }));
+        }
+    }
+    plan
+}
+
+/// Segments of a TSO packet, so that it fits one UDP GSO send; the kernel's default would need two for every packet.
+fn gso_max_segs(mtu: u16) -> u32 {
+    let fits = MAX_SEND / (usize::from(mtu) + OVERHEAD);
+    u32::try_from(fits.min(MAX_SEGMENTS)).unwrap_or(1)
+}
+
+fn own_endpoint(config: &Config) -> Option<&Endpoint> {
+    config.members.endpoints.iter().find(|endpoint| endpoint.name == config.node.name)
+}
+
+fn node_status(config: &Config, parts: &Parts) -> NodeStatus {
+    let own = own_endpoint(config);
+    let addresses = own.map(|own| own.mesh_addresses(&config.members.mesh)).unwrap_or_default();
+    let mut offloads = Vec::new();
+    match parts.offload {
+        OffloadLevel::Plain => {}
+        OffloadLevel::Write => offloads.push("tun-write"),
+        OffloadLevel::Tcp => offloads.push("tun-tcp"),
+        OffloadLevel::TcpUdp => offloads.extend(["tun-tcp", "tun-udp"]),
+    }
+    if config.dataplane.offload {
+        offloads.extend(["udp-gso", "udp-gro"]);
+    }
+    NodeStatus {
+        name: config.node.name.to_string(),
+        mesh: config.mesh_name.clone(),
+        public_key: config.node.secret_key.public_key().to_string(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        interface: config.interface.name.clone(),
+        port: parts.port,
+        daemon: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: 0,
+        offloads: offloads.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tso_packet_of_the_most_segments_fits_one_send() {
+        for mtu in [1280, 1420, 1500, 9000] {
+            let segments = gso_max_segs(mtu) as usize;
+            assert!(segments >= 1 && segments * (usize::from(mtu) + OVERHEAD) <= MAX_SEND);
+        }
+        assert_eq!(gso_max_segs(1420), 45);
+    }
+}

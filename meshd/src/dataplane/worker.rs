@@ -1,0 +1,166 @@
+//! A worker thread: one TUN queue and one UDP socket in one epoll set, both directions run to completion.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+use proto::data::{Published, Punt, Turn, Worker};
+use proto::stats::{DropCounters, DropReason};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::device::TunDevice;
+use super::socket::UdpSocket;
+use crate::clock::Clock;
+
+const DEVICE: u64 = 1;
+const SOCKET: u64 = 2;
+const STOP: u64 = 3;
+
+/// What a worker thread is made of.
+pub(crate) struct Parts {
+    pub(crate) lane: u8,
+    pub(crate) device: TunDevice,
+    pub(crate) socket: UdpSocket,
+    pub(crate) published: Arc<Published>,
+    pub(crate) drops: Arc<DropCounters>,
+    pub(crate) punts: mpsc::Sender<Punt>,
+    pub(crate) clock: Clock,
+}
+
+/// A running worker; stops and joins when dropped.
+pub(crate) struct Handle {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Starts the thread.
+    pub(crate) fn spawn(parts: Parts) -> io::Result<Self> {
+        let stop = Arc::new(EventFd::new()?);
+        let mut thread = Thread::new(parts, Arc::clone(&stop))?;
+        let name = format!("meshd-data-{}", thread.lane);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            if let Err(error) = thread.run() {
+                tracing::error!(%error, "worker ended");
+            }
+            tracing::debug!(device = ?thread.device.stats(), socket = ?thread.socket.stats(), "worker stopped");
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Fails only where it was written 2^64 times already, and then it is readable anyway.
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("worker panicked");
+        }
+    }
+}
+
+struct Thread {
+    lane: u8,
+    worker: Worker,
+    device: TunDevice,
+    socket: UdpSocket,
+    epoll: Epoll,
+    /// Kept so that the descriptor in the epoll set stays open.
+    _stop: Arc<EventFd>,
+    drops: Arc<DropCounters>,
+    punts: mpsc::Sender<Punt>,
+    clock: Clock,
+    /// The socket was full: the device is out of the epoll set until it is writable.
+    is_blocked: bool,
+}
+
+impl Thread {
+    fn new(parts: Parts, stop: Arc<EventFd>) -> io::Result<Self> {
+        let Parts { lane, device, socket, published, drops, punts, clock } = parts;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(device.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, DEVICE))?;
+        epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
+        epoll.add(stop.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let worker = Worker::new(lane, published, Arc::clone(&drops));
+        Ok(Self { lane, worker, device, socket, epoll, _stop: stop, drops, punts, clock, is_blocked: false })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 3];
+        loop {
+            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(ready) => ready,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let (mut device, mut socket) = (false, false);
+            for event in events.iter().take(ready) {
+                match event.data() {
+                    DEVICE => device = true,
+                    // An error is read like a datagram, and so cleared.
+                    SOCKET => {
+                        socket |= event.events() != EpollFlags::EPOLLOUT;
+                        device |= event.events().contains(EpollFlags::EPOLLOUT);
+                    }
+                    _ => return Ok(()),
+                }
+            }
+            self.serve(device, socket)?;
+            if self.device.is_gone() {
+                return Err(io::Error::other("the TUN interface was deleted"));
+            }
+        }
+    }
+
+    /// Runs turns until nothing is left to read. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
+    /// device's queue at once, and they can go out in the same round without another wake-up.
+    fn serve(&mut self, mut device: bool, mut socket: bool) -> io::Result<()> {
+        while device || socket {
+            let now = self.clock.now();
+            let mut more = false;
+            if socket {
+                more |= self.worker.turn_inbound(&mut self.device, &mut self.socket, now) == Turn::More;
+                device = true;
+            }
+            if device {
+                let turn = self.worker.turn_outbound(&mut self.device, &mut self.socket, now);
+                self.set_blocked(turn == Turn::Blocked)?;
+                more |= turn == Turn::More;
+            }
+            self.hand_over();
+            (device, socket) = (more, more);
+        }
+        Ok(())
+    }
+
+    fn set_blocked(&mut self, is_blocked: bool) -> io::Result<()> {
+        if is_blocked == self.is_blocked {
+            return Ok(());
+        }
+        self.is_blocked = is_blocked;
+        let (device, socket) = if is_blocked {
+            (EpollFlags::empty(), EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT)
+        } else {
+            (EpollFlags::EPOLLIN, EpollFlags::EPOLLIN)
+        };
+        self.epoll.modify(self.device.as_fd(), &mut EpollEvent::new(device, DEVICE))?;
+        self.epoll.modify(self.socket.as_fd(), &mut EpollEvent::new(socket, SOCKET))?;
+        Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(punt) = self.worker.poll_punt() {
+            match self.punts.try_send(punt) {
+                Ok(()) => {}
+                // The core is behind. It will not catch up by getting more; whoever sent this will send again.
+                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.drops.add(DropReason::PuntFull, 1),
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The driver: owns the core, feeds it what happens, and carries out what it wants. One task, no locks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::data::{Published, Punt};
+use proto::event::{Disconnect, Event};
+use proto::id::PeerId;
+use proto::node::Node;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::model::PingReply;
+use crate::api::server::Call;
+use crate::clock::Clock;
+use crate::dataplane::device::TunWriter;
+use crate::dataplane::socket::UdpSender;
+use crate::host::{Host, Watch};
+use crate::report::Reporter;
+use crate::resolver::Resolver;
+use crate::state::TimestampFile;
+
+/// Punts taken in one go before outputs are drained and other inputs get their turn.
+const PUNT_BATCH: usize = 64;
+
+/// Pings that wait for replies. Each is one API call, of which the server lets a few through at a time; those whose
+/// callers have gone are swept out when the number is reached.
+const MAX_PINGS: usize = 64;
+
+/// Everything that the driver works with.
+pub(crate) struct Driver {
+    pub(crate) node: Node,
+    pub(crate) published: Arc<Published>,
+    pub(crate) clock: Clock,
+    pub(crate) punts: mpsc::Receiver<Punt>,
+    pub(crate) calls: mpsc::Receiver<Call>,
+    pub(crate) sender: UdpSender,
+    pub(crate) device: TunWriter,
+    pub(crate) host: Host,
+    pub(crate) watch: Watch,
+    pub(crate) resolver: Resolver,
+    pub(crate) timestamps: TimestampFile,
+    pub(crate) reporter: Reporter,
+    pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
+}
+
+/// What asks the daemon to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl Driver {
+    /// Runs until a signal asks to stop; then says goodbye to the peers. The machine is put back by the caller.
+    pub(crate) async fn run(&mut self) -> std::io::Result<()> {
+        let mut stop = Stop::new()?;
+        let mut punts = Vec::with_capacity(PUNT_BATCH);
+        loop {
+            self.drain();
+            let deadline = self.node.poll_timeout();
+            let timer = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(self.clock.at(deadline.at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                signal = stop.wait() => {
+                    tracing::info!(signal, "stopping");
+                    break;
+                }
+                taken = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
+                    if taken == 0 {
+                        return Err(std::io::Error::other("every worker has ended"));
+                    }
+                    for punt in punts.drain(..) {
+                        self.node.handle_punt(punt, self.clock.now());
+                    }
+                }
+                () = timer => self.node.handle_timeout(self.clock.now()),
+                Some(call) = self.calls.recv() => self.handle_call(call),
+                resolved = self.resolver.next() => {
+                    self.reporter.resolved(&resolved);
+                    self.node.handle_candidates(resolved.peer, resolved.candidates, self.clock.now());
+                }
+                changes = self.watch.changed() => self.handle_changes(changes).await,
+            }
+        }
+        self.node.handle_shutdown(self.clock.now());
+        self.drain();
+        Ok(())
+    }
+
+    /// Carries out what the core wants. The table goes first: a peer may answer a transmit before we come back here, and
+    /// the workers must know its session by then.
+    fn drain(&mut self) {
+        if let Some(table) = self.node.poll_table() {
+            self.published.store(table);
+        }
+        if let Err(error) = self.timestamps.cover(self.node.last_timestamp()) {
+            self.reporter.state_error(&error);
+        }
+        while let Some(transmit) = self.node.poll_transmit() {
+            if let Err(error) = self.sender.send_to(&transmit.datagram, transmit.destination) {
+                tracing::debug!(destination = %transmit.destination, %error, "not sent");
+                self.reporter.send_error(transmit.destination, &error);
+            }
+        }
+        while let Some(packet) = self.node.poll_packet() {
+            if let Err(error) = self.device.write(&packet) {
+                tracing::debug!(%error, "ICMP error not written");
+            }
+        }
+        while let Some(event) = self.node.poll_event() {
+            self.handle_event(&event);
+        }
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        let name = |peer: &PeerId| self.node.peer_name(*peer).map_or("?", |name| name.as_str());
+        match event {
+            Event::Connected { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "connected"),
+            Event::Rekeyed { peer } => tracing::debug!(peer = name(peer), "rekeyed"),
+            Event::Moved { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "peer moved"),
+            Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer does not answer"),
+            Event::Disconnected { peer, reason } => {
+                let reason = match reason {
+                    Disconnect::Idle => "idle",
+                    Disconnect::Expired => "expired",
+                    Disconnect::Closed => "closed by the peer",
+                    Disconnect::Removed => "no longer allowed",
+                };
+                tracing::info!(peer = name(peer), reason, "disconnected");
+            }
+            Event::Refused { peer, source, reason } => {
+                let peer = peer.as_ref().map_or("a stranger", name);
+                tracing::warn!(peer, %source, %reason, "handshake refused");
+            }
+            Event::ProbeReply { token, source, rtt, .. } => {
+                if let Some(answer) = self.pings.remove(token) {
+                    let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+                    let _ = answer.send(Ok(PingReply { rtt_us, path: source.to_string() }));
+                }
+            }
+        }
+    }
+
+    fn handle_call(&mut self, call: Call) {
+        match call {
+            Call::Status(answer) => {
+                let _ = answer.send(self.reporter.status(&self.node, &self.host, self.clock.now()));
+            }
+            Call::Ping { name, answer } => self.ping(&name, answer),
+        }
+    }
+
+    fn ping(&mut self, name: &str, answer: oneshot::Sender<Result<PingReply, String>>) {
+        self.pings.retain(|_, waiting| !waiting.is_closed());
+        let peer = name.parse().ok().and_then(|name| self.node.peer_id(&name));
+        let result = match peer {
+            None => Err(self.reporter.unknown_name(name)),
+            Some(_) if self.pings.len() >= MAX_PINGS => Err("too many pings wait for replies".to_owned()),
+            Some(peer) => self.node.probe(peer, self.clock.now()).map_err(|error| format!("{name}: {error}")),
+        };
+        match result {
+            Ok(token) => {
+                self.pings.insert(token, answer);
+            }
+            Err(error) => {
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+
+    async fn handle_changes(&mut self, changes: Result<crate::host::Changes, crate::host::HostError>) {
+        match changes {
+            Ok(changes) => {
+                tracing::debug!(?changes, "the machine's network changed");
+                if let Err(error) = self.host.reconcile().await {
+                    tracing::error!(%error, "routes could not be brought up to date");
+                }
+                self.node.handle_links(self.clock.now());
+            }
+            Err(error) => {
+                tracing::error!(%error, "changes of the machine's network are not seen any more");
+                // Without this the select would spin on a watch that is broken for good.
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

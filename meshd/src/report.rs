@@ -1,0 +1,232 @@
+//! The status report: what the core knows, in an operator's words.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use proto::id::{EndpointName, PeerId};
+use proto::member::{Endpoint, Kind, Members};
+use proto::node::Node;
+use proto::peer::{PeerState, PeerStatus};
+use proto::stats::DropReason;
+use proto::time::Instant;
+
+use crate::api::model::{Health, NodeStatus, PeerLine, Severity, State, Status};
+use crate::host::Host;
+use crate::resolver::Resolved;
+
+/// Send errors that are remembered, by destination; more destinations than this say nothing new.
+const MAX_SEND_ERRORS: usize = 16;
+
+/// How long a send error counts as present trouble.
+const SEND_ERROR_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Gathers what the core does not know, and puts it together with what it does.
+pub(crate) struct Reporter {
+    node: NodeStatus,
+    started: Instant,
+    addresses: BTreeMap<EndpointName, Vec<IpAddr>>,
+    unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
+    send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
+    state_error: Option<String>,
+    warnings: Vec<String>,
+}
+
+impl Reporter {
+    /// For a node that starts now. `warnings` are those of the configuration.
+    pub(crate) fn new(node: NodeStatus, members: &Members, warnings: Vec<String>, started: Instant) -> Self {
+        let addresses = |e: &Endpoint| (e.name.clone(), e.mesh_addresses(&members.mesh));
+        Self {
+            node,
+            started,
+            addresses: members.endpoints.iter().map(addresses).collect(),
+            unresolved: BTreeMap::new(),
+            send_errors: BTreeMap::new(),
+            state_error: None,
+            warnings,
+        }
+    }
+
+    /// Notes what a look-up brought.
+    pub(crate) fn resolved(&mut self, resolved: &Resolved) {
+        for (name, error) in &resolved.failures {
+            tracing::warn!(name, error, "cannot resolve a public address");
+        }
+        self.unresolved.insert(resolved.peer, resolved.failures.clone());
+    }
+
+    /// Notes that a datagram could not be sent.
+    pub(crate) fn send_error(&mut self, destination: SocketAddr, error: &std::io::Error) {
+        let now = std::time::Instant::now();
+        self.send_errors.retain(|_, (at, _)| now - *at < SEND_ERROR_AGE);
+        if self.send_errors.len() < MAX_SEND_ERRORS || self.send_errors.contains_key(&destination) {
+            self.send_errors.insert(destination, (now, error.to_string()));
+        }
+    }
+
+    /// Notes that the state folder cannot be written; said once.
+    pub(crate) fn state_error(&mut self, error: &std::io::Error) {
+        let text = error.to_string();
+        if self.state_error.as_ref() != Some(&text) {
+            tracing::warn!(error = text, "the state folder cannot be written");
+            self.state_error = Some(text);
+        }
+    }
+
+    /// The answer to a name that is no peer's, with the nearest that is.
+    pub(crate) fn unknown_name(&self, name: &str) -> String {
+        if name == self.node.name {
+            return format!("{name} is this node");
+        }
+        let names = self.addresses.keys().map(EndpointName::as_str);
+        match config::nearest(name, names) {
+            Some(near) => format!("{name} is no endpoint of this mesh; did you mean {near}?"),
+            None => format!("{name} is no endpoint of this mesh"),
+        }
+    }
+
+    /// The whole report.
+    pub(crate) fn status(&self, node: &Node, host: &Host, now: Instant) -> Status {
+        let peers = node.status();
+        let drops = node.drops().snapshot();
+        let mut health = Vec::new();
+        for peer in &peers {
+            self.peer_health(node, peer, now, &mut health);
+        }
+        self.stranger_health(node, now, &mut health);
+        self.drop_health(&drops, &mut health);
+        self.machine_health(host, &mut health);
+        health.sort_by_key(|health| health.severity);
+        Status {
+            version: 1,
+            node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
+            peers: peers.iter().map(|peer| self.line(peer, now)).collect(),
+            drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            health,
+        }
+    }
+
+    fn line(&self, peer: &PeerStatus, now: Instant) -> PeerLine {
+        use std::sync::atomic::Ordering::Relaxed;
+        let addresses = self.addresses.get(&peer.name).map(Vec::as_slice).unwrap_or_default();
+        PeerLine {
+            name: peer.name.to_string(),
+            kind: match peer.kind {
+                Kind::Edge => "edge",
+                Kind::Connector => "connector",
+            }
+            .to_owned(),
+            public_key: peer.key.to_string(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            state: match peer.state {
+                PeerState::Idle => State::Idle,
+                PeerState::Connecting => State::Connecting,
+                PeerState::Connected => State::Connected,
+                PeerState::Unreachable => State::Unreachable,
+                PeerState::Denied => State::Denied,
+            },
+            path: peer.path.map(|path| path.to_string()),
+            last_handshake_seconds_ago: peer.last_handshake.map(|at| (now - at).as_secs_f64()),
+            rx_bytes: peer.activity.rx_bytes.load(Relaxed),
+            tx_bytes: peer.activity.tx_bytes.load(Relaxed),
+            rx_packets: peer.activity.rx_packets.load(Relaxed),
+            tx_packets: peer.activity.tx_packets.load(Relaxed),
+            session: peer.session.map(|session| session.to_string()),
+            rekeys: peer.rekeys,
+            reason: self.reason(peer, now),
+        }
+    }
+
+    /// Why the peer is in the state that it is in.
+    fn reason(&self, peer: &PeerStatus, now: Instant) -> Option<String> {
+        match (peer.state, &peer.permission) {
+            (PeerState::Denied, Err(denial)) => Some(denial.to_string()),
+            (PeerState::Unreachable, _) if peer.candidates.is_empty() && peer.path.is_none() => {
+                Some("it cannot be dialled: it has no public_addresses, and has not contacted this node".to_owned())
+            }
+            (PeerState::Unreachable, _) => {
+                let since = peer.unreachable_since.map_or(0, |since| (now - since).as_secs());
+                let list: Vec<_> = peer.candidates.iter().map(ToString::to_string).collect();
+                let mut text = format!("no answer from {} for {since} s", list.join(", "));
+                if let Some((_, error)) = peer.candidates.iter().find_map(|c| self.send_errors.get(c)) {
+                    text.push_str(&format!(" (this machine says: {error})"));
+                }
+                Some(text)
+            }
+            (PeerState::Idle | PeerState::Connecting | PeerState::Connected | PeerState::Denied, _) => None,
+        }
+    }
+
+    fn peer_health(&self, node: &Node, peer: &PeerStatus, now: Instant, health: &mut Vec<Health>) {
+        let name = &peer.name;
+        if peer.state == PeerState::Unreachable {
+            let reason = self.reason(peer, now).unwrap_or_default();
+            let hint = if peer.candidates.is_empty() {
+                "give it public_addresses in the mesh file, or let it dial this node"
+            } else {
+                "is meshd running there, is UDP open on the way, and does its mesh file know this node's key?"
+            };
+            health.push(error(format!("{name} is unreachable: {reason}; {hint}")));
+        }
+        if let Some((reason, source, count, at)) = &peer.refused {
+            let ago = (now - *at).as_secs();
+            health.push(warning(format!(
+                "refused {count} handshake{} of {name} from {source}, the last {ago} s ago: {reason}",
+                plural(*count)
+            )));
+        }
+        let unresolved = node.peer_id(name).and_then(|id| self.unresolved.get(&id));
+        for (host, reason) in unresolved.into_iter().flatten() {
+            health.push(error(format!("cannot resolve {host}, a public address of {name}: {reason}")));
+        }
+    }
+
+    fn stranger_health(&self, node: &Node, now: Instant, health: &mut Vec<Health>) {
+        for stranger in node.strangers() {
+            let ago = (now - stranger.at).as_secs();
+            health.push(warning(format!(
+                "refused {} handshake{} from {}, the last {ago} s ago: its key {} belongs to no endpoint; if it is a \
+                 member, put this key into the mesh file of this node",
+                stranger.count,
+                plural(stranger.count),
+                stranger.source,
+                stranger.key
+            )));
+        }
+    }
+
+    fn drop_health(&self, drops: &[(DropReason, u64)], health: &mut Vec<Health>) {
+        for (reason, n) in drops {
+            let what = if *reason == DropReason::ForeignSource {
+                "left for the mesh from a source that is not this node's in the mesh, and went no further: give the node \
+                 an `address` of that family, or announce the source's prefix as `subnets` or `node_subnets`"
+            } else if *reason == DropReason::ForgedSource {
+                "came from a peer with a source address that is not that peer's, and got no further"
+            } else if *reason == DropReason::NotAnnounced {
+                "came for a destination that this node does not announce, and got no further"
+            } else {
+                continue;
+            };
+            health.push(warning(format!("{n} packet{} {what}", plural(*n))));
+        }
+    }
+
+    fn machine_health(&self, host: &Host, health: &mut Vec<Health>) {
+        health.extend(host.notes().iter().map(|note| warning(note.to_string())));
+        health.extend(self.warnings.iter().cloned().map(warning));
+        if let Some(text) = &self.state_error {
+            health.push(warning(format!("the state folder cannot be written: {text}")));
+        }
+    }
+}
+
+fn error(text: String) -> Health {
+    Health { severity: Severity::Error, text }
+}
+
+fn warning(text: String) -> Health {
+    Health { severity: Severity::Warning, text }
+}
+
+const fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
