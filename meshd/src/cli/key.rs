@@ -16,7 +16,7 @@ pub(super) fn generate(out: Option<&Path>) -> Result {
     let secret = SecretKey::from_bytes(*bytes);
     match out {
         Some(path) => {
-            config::key::generate_file(path, &secret).map_err(with_help)?;
+            config::key::generate_file(path, &secret).map_err(|error| with_help(&error))?;
             println!("wrote {}", path.display());
             println!("public_key = \"{}\"", secret.public_key());
         }
@@ -27,10 +27,10 @@ pub(super) fn generate(out: Option<&Path>) -> Result {
 
 /// Prints the public half of a key file.
 pub(super) fn show(file: &Path) -> Result {
-    println!("{}", config::key::read_secret(file).map_err(with_help)?.public_key());
+    println!("{}", config::key::read_secret(file).map_err(|error| with_help(&error))?.public_key());
     Ok(ExitCode::SUCCESS)
 }
 
-fn with_help(error: config::key::KeyFileError) -> String {
+fn with_help(error: &config::key::KeyFileError) -> String {
     error.help().map_or_else(|| error.to_string(), |help| format!("{error}; {help}"))
 }
