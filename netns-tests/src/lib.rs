@@ -6,21 +6,14 @@
 //! is one running `meshd up`.
 //!
 //! ```no_run
-//! use netns_tests::{Mesh, in_lab, ping};
+//! use netns_tests::{Family, Site, in_lab, ping};
 //!
 //! #[test]
 //! fn members_ping_each_other() {
 //!     in_lab(|lab| {
-//!         let lan = lab.switch("lan");
-//!         let mut mesh = Mesh::new(lab, "lab");
-//!         for n in 1..=2 {
-//!             let host = lab.host(&format!("edge{n}"));
-//!             lab.plug(&host, &lan, &[&format!("192.0.2.{n}/24")]);
-//!             mesh.edge(&format!("beijing.edge{n}"), &host, &format!("192.0.2.{n}")).address(&format!("10.99.0.{n}"));
-//!         }
-//!         mesh.community("all-edge-nodes", &["beijing.edge1", "beijing.edge2"]);
-//!         let _daemons = mesh.up_all();
-//!         assert_eq!(ping(&mesh.endpoint("beijing.edge1").host, "10.99.0.2", 3).lost(), 0);
+//!         let site = Site::new(lab, 2).with_members(1..=2);
+//!         let _daemons = site.mesh.up_all();
+//!         assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 3).lost(), 0);
 //!     });
 //! }
 //! # fn main() {}
@@ -38,17 +31,19 @@ pub mod lab;
 pub mod mesh;
 pub mod process;
 pub mod sandbox;
+pub mod site;
 pub mod snapshot;
 pub mod status;
 pub mod tap;
 pub mod traffic;
 pub mod wait;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Family};
 pub use figure::figure;
 pub use host::{Done, Host};
 pub use lab::{Lab, in_lab, in_lab_for};
 pub use mesh::Mesh;
+pub use site::Site;
 pub use snapshot::Snapshot;
 pub use status::{Peer, Status};
 pub use tap::Tap;

@@ -81,6 +81,17 @@ impl Frame {
         })
     }
 
+    /// Whether it is a part of a packet that was cut on its way (IPv4 or IPv6 fragment).
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        let net = SlicedPacket::from_ip(&self.packet).ok().and_then(|sliced| sliced.net);
+        net.is_some_and(|net| match net {
+            NetSlice::Ipv4(v4) => v4.payload().fragmented,
+            NetSlice::Ipv6(v6) => v6.payload().fragmented,
+            NetSlice::Arp(_) => false,
+        })
+    }
+
     /// Whether `marker` is anywhere in it.
     #[must_use]
     pub fn contains(&self, marker: &[u8]) -> bool {
