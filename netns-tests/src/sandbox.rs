@@ -34,7 +34,9 @@ impl Way {
         if self == Self::User {
             command.args(["--user", "--map-root-user"]);
         }
-        command.args(NAMESPACES).arg(program).env(INSIDE, "1");
+        // Debian keeps `nft` where the PATH of a plain user does not lead.
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        command.args(NAMESPACES).arg(program).env(INSIDE, "1").env("PATH", path);
         command
     }
 }
@@ -55,7 +57,8 @@ fn probe() -> Result<Way, String> {
         return Err(format!(
             "user namespaces are barred here: {reason}\n\
              Allow them (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces=10000, or on Ubuntu \
-             kernel.apparmor_restrict_unprivileged_userns=0), or run the same as root: sudo make test, sudo make demo."
+             kernel.apparmor_restrict_unprivileged_userns=0), or run the same as root: \
+             sudo env \"PATH=$PATH\" make demo (or make test)."
         ));
     }
     match attempt(Way::Root) {
