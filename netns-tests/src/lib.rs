@@ -1,1 +1,51 @@
-//! placeholder
+//! The harness that drives the real `meshd` binary in network namespaces, rootless and in parallel.
+//!
+//! A test calls [`in_lab`]: its body then runs in a process of its own, inside fresh user, network, mount and PID
+//! namespaces, so nothing it makes can reach the machine or outlive it. Inside, a [`Lab`] gives [`Host`]s (network
+//! namespaces) and switches and routers between them, a [`Mesh`] gives keys and configuration files, and a [`Daemon`]
+//! is one running `meshd up`.
+//!
+//! ```no_run
+//! use netns_tests::{Family, Site, in_lab, ping};
+//!
+//! #[test]
+//! fn members_ping_each_other() {
+//!     in_lab(|lab| {
+//!         let site = Site::new(lab, 2).with_members(1..=2);
+//!         let _daemons = site.mesh.up_all();
+//!         assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 3).lost(), 0);
+//!     });
+//! }
+//! # fn main() {}
+//! ```
+#![forbid(unsafe_code)]
+// A harness that cannot go on has only one way to say so: the panic that fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod binary;
+pub mod daemon;
+pub mod figure;
+pub mod host;
+pub mod inject;
+pub mod lab;
+pub mod mesh;
+pub mod process;
+pub mod sandbox;
+pub mod site;
+pub mod snapshot;
+pub mod status;
+pub mod tap;
+pub mod traffic;
+pub mod wait;
+
+pub use daemon::{Daemon, Family};
+pub use figure::figure;
+pub use host::{Done, Host};
+pub use lab::{Lab, in_lab, in_lab_for};
+pub use mesh::Mesh;
+pub use site::Site;
+pub use snapshot::Snapshot;
+pub use status::{Peer, Status};
+pub use tap::Tap;
+pub use traffic::{Stream, Transfer, ping, tcp_transfer, udp_exchange};
+pub use wait::{observe, wait_for, wait_until};

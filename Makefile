@@ -1,0 +1,26 @@
+# Everything sets up what it needs: on a fresh machine a Rust toolchain is enough.
+.PHONY: build test demo setup clean
+
+TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
+MESHD_BIN = $(TARGET)/release/meshd
+MESHD_FIGURES = $(TARGET)/figures.txt
+
+build: setup
+	cargo build --release --package meshd
+
+# All tests of the workspace, those against the real binary in network namespaces included.
+test: build
+	@rm -f $(MESHD_FIGURES)
+	MESHD_BIN=$(MESHD_BIN) MESHD_FIGURES=$(MESHD_FIGURES) cargo test --workspace
+	@echo; echo "Measured, not judged:"; sort $(MESHD_FIGURES)
+
+# The main job, for real, without root. KEEP=1 stays open with a shell among the nodes.
+demo: setup
+	cargo build --release --package meshd --package netns-tests --bin meshd --bin demo
+	@MESHD_BIN=$(MESHD_BIN) KEEP=$(KEEP) $(TARGET)/release/demo
+
+setup:
+	@scripts/setup.sh
+
+clean:
+	cargo clean
