@@ -281,12 +281,10 @@ impl Node {
 
 /// Whether the peer has owed us a sign of life for too long: we sent data, and have heard nothing since.
 fn owes_answer(live: &mut Live, stamps: Stamps, now: Instant) -> bool {
-    if stamps.tx_data <= stamps.rx_any {
-        live.unanswered = None;
-        return false;
-    }
-    let since = *live.unanswered.get_or_insert(now);
-    now - since >= SUSPECT_AFTER
+    // A stream in one direction is always ahead of its answers; each of them makes the wait begin anew.
+    let still = live.unanswered.filter(|since| since.as_millis() >= stamps.rx_any);
+    live.unanswered = (stamps.tx_data > stamps.rx_any).then(|| still.unwrap_or(now));
+    live.unanswered.is_some_and(|since| now - since >= SUSPECT_AFTER)
 }
 
 /// Time since a stamp in milliseconds.

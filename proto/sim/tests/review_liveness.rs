@@ -1,0 +1,48 @@
+//! What a hostile review found in the life of sessions: storms, peers that stay cut off, indices that meet.
+
+use std::time::Duration;
+
+use proto::id::EndpointName;
+use proto::member::Kind;
+use sim::link::Link;
+use sim::world::World;
+
+fn mesh(seed: u64, link: Link, count: usize) -> (World, Vec<EndpointName>) {
+    let mut world = World::new(seed, link);
+    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
+    world.add_community("all", &names);
+    world.start_all();
+    (world, names)
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Initiations on the wire so far.
+fn initiations(world: &World) -> usize {
+    world.wire.iter().filter(|(.., datagram)| datagram[0] == 1).count()
+}
+
+#[test]
+fn a_stream_in_one_direction_needs_no_handshake_but_its_first() {
+    let (mut world, names) = mesh(101, Link::GOOD, 2);
+    for number in 0..3000 {
+        world.send(&names[0], &names[1], number);
+        world.run_for(Duration::from_millis(7));
+    }
+    assert_eq!(world.numbers(&names[1]).len(), 3000);
+    assert_eq!(initiations(&world), 1);
+}
+
+#[test]
+fn one_lost_packet_costs_one_handshake_and_not_one_every_two_seconds() {
+    let (mut world, names) = mesh(102, Link::GOOD, 2);
+    world.send(&names[0], &names[1], 1);
+    world.run_for(seconds(5));
+    world.set_cut(&names[1], true);
+    world.send(&names[0], &names[1], 2);
+    world.set_cut(&names[1], false);
+    world.run_for(seconds(60));
+    assert_eq!(initiations(&world), 2);
+}
