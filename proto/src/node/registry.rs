@@ -91,7 +91,10 @@ impl Node {
     fn remove(&mut self, name: &EndpointName, now: Instant) {
         let Some(id) = self.by_name.remove(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
-        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) {
+        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take)
+            && self.by_key.get(&peer.key) == Some(&id)
+        {
+            // In the same snapshot the key may have gone to another name already.
             self.by_key.remove(&peer.key);
         }
     }
