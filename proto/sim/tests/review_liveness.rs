@@ -46,3 +46,19 @@ fn one_lost_packet_costs_one_handshake_and_not_one_every_two_seconds() {
     world.run_for(seconds(60));
     assert_eq!(initiations(&world), 2);
 }
+
+#[test]
+fn handshakes_that_are_under_way_at_once_do_not_take_each_others_index() {
+    let (mut world, names) = mesh(103, Link::GOOD, 40);
+    for (number, to) in (0..).zip(&names[1..]) {
+        let packet = sim::packets::numbered(world.inner(&names[0]), world.inner(to), number, 100);
+        world.host(&names[0]).send_packet(packet);
+    }
+    world.step(&names[0]);
+    world.run_for(seconds(1));
+    for (number, from) in (100..).zip(&names[1..]) {
+        world.send(from, &names[0], number);
+    }
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.numbers(&names[0]), (100..139).collect::<Vec<_>>());
+}

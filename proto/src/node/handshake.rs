@@ -106,6 +106,7 @@ impl Node {
         let cookie = live.cookie.as_ref().filter(|(_, since)| now - *since < COOKIE_USE).map(|(cookie, _)| cookie);
         let Some(attempt) = &mut live.attempt else { return };
         self.pending.remove(&attempt.index);
+        self.table.remove_session(attempt.index);
         attempt.next_at = now + wait(attempt.tries, candidates.len(), jitter);
         self.timers.set(attempt.next_at, Timer::Retry(id));
         let offer = self.settings.offer;
@@ -120,6 +121,7 @@ impl Node {
         attempt.tries += 1;
         (attempt.state, attempt.index, attempt.mac1) = (Some(state), index, mac1);
         self.pending.insert(index, id);
+        self.table.reserve(index);
         if let Some(remote) = remote {
             self.transmit(remote, message);
         }
@@ -311,6 +313,7 @@ impl Node {
         let attempt = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.attempt.take());
         if let Some(attempt) = attempt {
             self.pending.remove(&attempt.index);
+            self.table.remove_session(attempt.index);
         }
     }
 }

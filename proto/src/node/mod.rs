@@ -82,7 +82,7 @@ pub struct Node {
     peers: Vec<Option<Peer>>,
     by_name: BTreeMap<EndpointName, PeerId>,
     by_key: BTreeMap<PublicKey, PeerId>,
-    /// Indices of initiations in flight.
+    /// Indices of initiations in flight; the table reserves them.
     pending: BTreeMap<SessionIndex, PeerId>,
     /// Peers with something going on.
     live: BTreeSet<PeerId>,
@@ -323,7 +323,7 @@ impl Node {
     fn fresh_index(&mut self) -> SessionIndex {
         loop {
             let index = SessionIndex(self.rng.next_u32());
-            if index.0 != 0 && self.table.is_free(index) && !self.pending.contains_key(&index) {
+            if index.0 != 0 && self.table.is_free(index) {
                 return index;
             }
         }
