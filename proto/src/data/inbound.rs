@@ -20,7 +20,8 @@ use crate::session::OpenError;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
-    COOKIE_REPLY_LEN, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD, RESPONSE_LEN,
+    COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
+    RESPONSE_LEN,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -57,6 +58,11 @@ impl View<'_> {
         // The response to a handshake goes out right after its session was published, so the peer's first datagram can
         // overtake our look at the new table.
         if self.published.refresh(self.table) { self.table.session(index).cloned() } else { None }
+    }
+
+    /// Whether the index is one of ours: a session's, or a handshake's that is under way.
+    fn is_ours(&mut self, index: SessionIndex) -> bool {
+        self.table.has(index) || (self.published.refresh(self.table) && self.table.has(index))
     }
 }
 
@@ -144,7 +150,7 @@ impl Message<'_> {
                     Err(_) => self.drop_one(&mut cursor, DropReason::MalformedDatagram),
                 },
                 Ok(kind) => {
-                    if let Err(reason) = self.punt(kind, part, meta.source, view.table) {
+                    if let Err(reason) = self.punt(kind, part, meta.source, view) {
                         self.drops.add(reason, 1);
                     }
                     cursor.skip();
@@ -159,13 +165,14 @@ impl Message<'_> {
         cursor.skip();
     }
 
-    /// Hands a handshake or control message to the core, if it has the right size and, for a handshake, the right mac1.
+    /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
+    /// ours. Whoever has neither would fill the queue to the core from anywhere.
     fn punt(
         &mut self,
         kind: MessageType,
         part: Part,
         source: SocketAddr,
-        table: &ForwardingTable,
+        view: &mut View<'_>,
     ) -> Result<(), DropReason> {
         let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
         let sized = match kind {
@@ -178,9 +185,15 @@ impl Message<'_> {
         if !sized {
             return Err(DropReason::MalformedDatagram);
         }
-        let has_mac = matches!(kind, MessageType::Initiation | MessageType::Response);
-        if has_mac && !table.mac1.verify(datagram) {
-            return Err(DropReason::BadMac);
+        let is_proven = match kind {
+            MessageType::Initiation | MessageType::Response if view.table.mac1.verify(datagram) => true,
+            MessageType::Initiation | MessageType::Response => return Err(DropReason::BadMac),
+            MessageType::CookieReply => CookieReply::parse(datagram).is_ok_and(|reply| view.is_ours(reply.receiver)),
+            MessageType::Control => DataHeader::parse(datagram).is_ok_and(|header| view.is_ours(header.receiver)),
+            MessageType::Data => false,
+        };
+        if !is_proven {
+            return Err(DropReason::UnknownSession);
         }
         self.punts.push(Punt::Datagram { datagram: datagram.into(), source }, self.drops);
         Ok(())

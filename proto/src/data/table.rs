@@ -80,6 +80,12 @@ impl ForwardingTable {
         self.sessions.get(self.slot(index)).filter(|slot| slot.index == index)?.row.as_ref()
     }
 
+    /// Whether an index is a session's, or reserved for one.
+    #[must_use]
+    pub fn has(&self, index: SessionIndex) -> bool {
+        self.sessions.get(self.slot(index)).is_some_and(|slot| slot.index == index)
+    }
+
     /// Sets or clears how to send to a peer.
     pub fn set_peer(&mut self, peer: PeerId, row: Option<PeerRow>) {
         self.peers.set(peer.index(), row);
@@ -103,9 +109,8 @@ impl ForwardingTable {
 
     /// Frees the index of a session, or of a handshake that came to nothing.
     pub fn remove_session(&mut self, index: SessionIndex) {
-        let slot = self.slot(index);
-        if self.sessions.get(slot).is_some_and(|slot| slot.index == index) {
-            self.sessions.set(slot, None);
+        if self.has(index) {
+            self.sessions.set(self.slot(index), None);
             self.taken -= 1;
         }
     }

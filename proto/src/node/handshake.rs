@@ -121,7 +121,9 @@ impl Node {
         attempt.tries += 1;
         (attempt.state, attempt.index, attempt.mac1) = (Some(state), index, mac1);
         self.pending.insert(index, id);
+        // Workers let no cookie reply pass whose index they do not know.
         self.table.reserve(index);
+        self.is_table_dirty = true;
         if let Some(remote) = remote {
             self.transmit(remote, message);
         }

@@ -1,0 +1,35 @@
+//! What a hostile review found under floods.
+
+use std::net::SocketAddr;
+
+use proto::id::EndpointName;
+use proto::member::Kind;
+use sim::link::Link;
+use sim::world::World;
+
+fn mesh(seed: u64, count: usize) -> (World, Vec<EndpointName>) {
+    let mut world = World::new(seed, Link::GOOD);
+    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
+    world.add_community("all", &names);
+    world.start_all();
+    (world, names)
+}
+
+#[test]
+fn a_flood_of_control_messages_and_cookies_does_not_keep_a_handshake_out() {
+    let (mut world, names) = mesh(301, 2);
+    let (from, attacker) = (world.home(&names[0]), SocketAddr::from(([203, 0, 113, 66], 1)));
+    world.send(&names[0], &names[1], 1);
+    let initiation = world.wire.last().unwrap().3.clone();
+    for (kind, len) in [(5, 40), (3, 56)] {
+        for index in 0..300u32 {
+            let mut junk = vec![kind, 0, 0, 0];
+            junk.extend(index.wrapping_mul(2_654_435_761).to_le_bytes());
+            junk.resize(len, 0);
+            world.host(&names[1]).deliver(attacker, junk);
+        }
+    }
+    world.host(&names[1]).deliver(from, initiation);
+    world.step(&names[1]);
+    assert!(world.wire.iter().any(|(.., datagram)| datagram[0] == 2), "the initiation was answered");
+}
