@@ -1,6 +1,7 @@
 //! What a hostile review found under floods.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::id::EndpointName;
 use proto::member::Kind;
@@ -32,4 +33,30 @@ fn a_flood_of_control_messages_and_cookies_does_not_keep_a_handshake_out() {
     world.host(&names[1]).deliver(from, initiation);
     world.step(&names[1]);
     assert!(world.wire.iter().any(|(.., datagram)| datagram[0] == 2), "the initiation was answered");
+}
+
+#[test]
+fn a_burst_on_a_new_session_asks_the_core_once() {
+    let (mut world, names) = mesh(302, 3);
+    world.send(&names[0], &names[1], 1);
+    world.run_for(Duration::from_micros(1500));
+    // All of the burst arrives before the core of the receiver has seen that the session is in use.
+    let burst = (2..300).map(|n| sim::packets::numbered(world.inner(&names[0]), world.inner(&names[1]), n, 100));
+    let burst: Vec<_> = burst.collect();
+    world.run_for(Duration::from_micros(500));
+    for packet in burst {
+        world.host(&names[0]).send_packet(packet);
+    }
+    let now = world.now();
+    let sent = world.host(&names[0]).run(now);
+    let from = world.home(&names[0]);
+    for (_, datagram) in sent {
+        world.host(&names[1]).deliver(from, datagram);
+    }
+    world.send(&names[2], &names[1], 1);
+    let initiation = world.wire.last().unwrap().3.clone();
+    let from = world.home(&names[2]);
+    world.host(&names[1]).deliver(from, initiation);
+    world.step(&names[1]);
+    assert_eq!(world.host(&names[1]).node.drops().get(proto::stats::DropReason::PuntFull), 0);
 }

@@ -31,7 +31,7 @@ const BUDGET: usize = 16 * 61_440;
 const MESSAGE_COST: usize = 512;
 
 /// How long the same session's news of the same address is not repeated to the core, which is busy with the first.
-const ROAM_REPEAT: Duration = Duration::from_millis(100);
+const REPORT_REPEAT: Duration = Duration::from_millis(100);
 
 /// The receiving half of a worker.
 pub(super) struct Inbound {
@@ -41,7 +41,7 @@ pub(super) struct Inbound {
     run_end: Option<(SessionIndex, u64)>,
     /// For taking a super-packet apart that the device refused.
     scratch: Box<[u8]>,
-    roamed: Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: Option<(SessionIndex, SocketAddr, Instant)>,
 }
 
 /// The table, and how to get a newer one: a session may have been published since the turn began.
@@ -91,7 +91,7 @@ impl Inbound {
             run: Run::default(),
             run_end: None,
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
-            roamed: None,
+            reported: None,
         }
     }
 
@@ -110,9 +110,9 @@ impl Inbound {
             if count == 0 {
                 return Turn::Drained;
             }
-            let Self { batch, run, run_end, scratch, roamed } = self;
+            let Self { batch, run, run_end, scratch, reported } = self;
             let (metas, memory) = batch.messages();
-            let mut message = Message { run, run_end, scratch, roamed, memory, device, punts, drops, now };
+            let mut message = Message { run, run_end, scratch, reported, memory, device, punts, drops, now };
             for (slot, meta) in metas.iter().take(count).enumerate() {
                 budget = budget.saturating_sub(meta.len + MESSAGE_COST);
                 message.handle(slot, *meta, view);
@@ -130,7 +130,7 @@ struct Message<'w> {
     run: &'w mut Run,
     run_end: &'w mut Option<(SessionIndex, u64)>,
     scratch: &'w mut [u8],
-    roamed: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
     memory: &'w mut [u8],
     device: &'w mut dyn Device,
     punts: &'w mut PuntQueue,
@@ -242,19 +242,19 @@ impl Message<'_> {
     /// Tells the core that a session came alive, or that its peer has moved.
     fn report_source(&mut self, row: &SessionRow, source: SocketAddr, newest: bool, table: &ForwardingTable) {
         let session = row.session.local;
-        if !row.session.is_confirmed() {
-            self.punts.push(Punt::Confirmed { session, source }, self.drops);
-            return;
-        }
         let expected = table.peer(row.session.peer).map(|peer| peer.remote);
-        // Only the newest datagram may move a peer: older ones may be replays from before it came here.
-        if !newest || expected.is_none_or(|expected| expected == source) {
+        let punt = if !row.session.is_confirmed() {
+            Punt::Confirmed { session, source }
+        } else if newest && expected.is_some_and(|expected| expected != source) {
+            // Only the newest datagram may move a peer: older ones may be replays from before it came here.
+            Punt::Roamed { session, source }
+        } else {
             return;
-        }
-        let repeated = self.roamed.is_some_and(|(s, a, at)| s == session && a == source && self.now - at < ROAM_REPEAT);
-        if !repeated {
-            *self.roamed = Some((session, source, self.now));
-            self.punts.push(Punt::Roamed { session, source }, self.drops);
+        };
+        let repeated =
+            self.reported.is_some_and(|(s, a, at)| s == session && a == source && self.now - at < REPORT_REPEAT);
+        if !repeated && self.punts.push(punt, self.drops) {
+            *self.reported = Some((session, source, self.now));
         }
     }
 
