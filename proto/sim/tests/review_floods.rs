@@ -60,3 +60,25 @@ fn a_burst_on_a_new_session_asks_the_core_once() {
     world.step(&names[1]);
     assert_eq!(world.host(&names[1]).node.drops().get(proto::stats::DropReason::PuntFull), 0);
 }
+
+#[test]
+fn strangers_with_ever_new_keys_do_not_fill_the_log() {
+    use proto::event::{Event, Refusal};
+    use proto::handshake::{Identity, Initiated, Mac1, Offer};
+    use proto::id::{PresharedKey, SecretKey, SessionIndex};
+    use proto::wire::{Capabilities, Suites};
+
+    let (mut world, names) = mesh(303, 2);
+    let (to, key, mesh) = (world.home(&names[0]), world.members.endpoints[0].public_key, world.members.mesh);
+    for n in 0..100u8 {
+        let identity = Identity::new(SecretKey::from_bytes([n + 1; 32]), mesh, PresharedKey::NONE);
+        let offer = Offer { suites: Suites::ALL, capabilities: Capabilities::default(), lanes: 1 };
+        let (_, mut message) = Initiated::start(&identity, &key, SessionIndex(1), 1, offer, [n; 32]).ok().unwrap();
+        Mac1::new(&key).append(&mut message, None);
+        world.inject(SocketAddr::from(([203, 0, 113, n], 1)), to, message);
+        world.run_for(Duration::from_millis(20));
+    }
+    let unknown = |event: &Event| matches!(event, Event::Refused { reason: Refusal::UnknownKey(_), .. });
+    let said = world.host(&names[0]).events.iter().filter(|(_, event)| unknown(event)).count();
+    assert!((1..=16).contains(&said), "{said} events");
+}

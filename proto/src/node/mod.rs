@@ -369,11 +369,10 @@ impl Node {
                 due
             }
             None => {
-                if self.strangers.len() >= MAX_STRANGERS {
-                    self.strangers.remove(0);
-                }
+                let forgotten = (self.strangers.len() >= MAX_STRANGERS).then(|| self.strangers.remove(0));
                 self.strangers.push(Stranger { key, source, count: 1, at: now, said: now });
-                true
+                // Keys are free to make up: as many are said per minute as are remembered.
+                forgotten.is_none_or(|stranger| now - stranger.said >= handshake::SAY_AGAIN)
             }
         };
         if say {
