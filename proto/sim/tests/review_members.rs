@@ -1,5 +1,6 @@
 //! What a hostile review found where membership changes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::id::EndpointName;
@@ -46,4 +47,19 @@ fn an_endpoint_that_was_renamed_is_still_known_by_its_key() {
     world.send(&names[1], &names[0], 1);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.numbers(&names[0]), [1]);
+}
+
+#[test]
+fn a_reload_that_leaves_an_endpoint_as_it_was_leaves_its_resolved_addresses() {
+    let (mut world, names) = mesh(203, 2);
+    let (peer, now) = (world.peer(&names[0], &names[1]), world.now());
+    let resolved: Vec<SocketAddr> = vec!["203.0.113.7:6374".parse().unwrap()];
+    world.host(&names[0]).node.handle_candidates(peer, resolved.clone(), now);
+    let mut members = world.members.clone();
+    members.endpoints[1].zone = Some("north".into());
+    reload(&mut world, &names[0], &members);
+    assert_eq!(world.host(&names[0]).node.peer_status(peer).unwrap().candidates, resolved);
+    members.endpoints[1].public_addresses[0].port = 7000;
+    reload(&mut world, &names[0], &members);
+    assert_ne!(world.host(&names[0]).node.peer_status(peer).unwrap().candidates, resolved);
 }

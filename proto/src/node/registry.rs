@@ -55,7 +55,10 @@ impl Node {
             peer.kind = endpoint.kind;
             peer.permission = permission;
             peer.is_kept = is_kept;
-            peer.candidates = literals(endpoint);
+            if peer.public_addresses != endpoint.public_addresses {
+                peer.public_addresses.clone_from(&endpoint.public_addresses);
+                peer.candidates = literals(endpoint);
+            }
         }
     }
 
@@ -69,6 +72,7 @@ impl Node {
             kind: endpoint.kind,
             is_kept: self.is_kept(endpoint, &permission),
             permission,
+            public_addresses: endpoint.public_addresses.clone(),
             candidates: literals(endpoint),
             remote: None,
             timestamp: 0,
