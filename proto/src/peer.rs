@@ -162,6 +162,12 @@ impl Peer {
         self.live.as_ref()?.current.as_ref()
     }
 
+    /// Where to dial it: where it was reached last, then its candidates.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let others = self.candidates.iter().filter(|candidate| Some(**candidate) != self.remote);
+        self.remote.iter().chain(others).copied().collect()
+    }
+
     pub(crate) fn state(&self) -> PeerState {
         let connecting = self.live.as_ref().is_some_and(|live| live.attempt.is_some());
         match &self.permission {
