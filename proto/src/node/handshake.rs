@@ -268,6 +268,10 @@ impl Node {
                 // With the proof in hand there is no reason to wait for the retry. Once only: a peer that keeps
                 // demanding cookies is answered at the pace of the retries.
                 self.cancel_retry(id);
+                if let Some(attempt) = self.attempt_mut(id) {
+                    // At the address that demanded it.
+                    attempt.tries = attempt.tries.saturating_sub(1);
+                }
                 self.initiate(id, now);
             }
         }
