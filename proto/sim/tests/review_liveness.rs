@@ -62,3 +62,21 @@ fn handshakes_that_are_under_way_at_once_do_not_take_each_others_index() {
     world.run_for(Duration::from_millis(100));
     assert_eq!(world.numbers(&names[0]), (100..139).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_session_whose_first_datagram_was_lost_can_still_be_used_later() {
+    let (mut world, names) = mesh(104, Link::GOOD, 2);
+    let (a, b) = (names[0].clone(), names[1].clone());
+    let (peer, now) = (world.peer(&a, &b), world.now());
+    world.host(&a).node.probe(peer, now).unwrap();
+    world.step(&a);
+    // Initiation and response pass; the probe that would confirm the session is lost.
+    world.run_for(Duration::from_micros(1500));
+    world.set_cut(&a, true);
+    world.run_for(Duration::from_millis(1));
+    world.set_cut(&a, false);
+    world.run_for(seconds(15));
+    world.send(&a, &b, 2);
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(world.numbers(&b), [2]);
+}
