@@ -80,6 +80,8 @@ pub struct Node {
     cookies: CookieSecret,
     limiter: Limiter,
     peers: Vec<Option<Peer>>,
+    /// Empty places in `peers`.
+    free: Vec<PeerId>,
     by_name: BTreeMap<EndpointName, PeerId>,
     by_key: BTreeMap<PublicKey, PeerId>,
     /// Indices of initiations in flight; the table reserves them.
@@ -147,6 +149,7 @@ impl Node {
             cookies,
             limiter,
             peers: Vec::new(),
+            free: Vec::new(),
             by_name: BTreeMap::new(),
             by_key: BTreeMap::new(),
             pending: BTreeMap::new(),
