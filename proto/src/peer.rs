@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
-use crate::member::{Denial, Kind, Permission};
+use crate::member::{Denial, Kind, Permission, PublicAddress};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -16,6 +16,8 @@ pub(crate) struct Peer {
     pub(crate) key: PublicKey,
     pub(crate) kind: Kind,
     pub(crate) permission: Result<Permission, Denial>,
+    /// What `candidates` came from.
+    pub(crate) public_addresses: Vec<PublicAddress>,
     /// Where it may be dialled, best first: configured literals, then what the shell resolved.
     pub(crate) candidates: Vec<SocketAddr>,
     /// Where it was reached last.
@@ -158,6 +160,12 @@ pub struct PeerStatus {
 impl Peer {
     pub(crate) fn current(&self) -> Option<&Established> {
         self.live.as_ref()?.current.as_ref()
+    }
+
+    /// Where to dial it: where it was reached last, then its candidates.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let others = self.candidates.iter().filter(|candidate| Some(**candidate) != self.remote);
+        self.remote.iter().chain(others).copied().collect()
     }
 
     pub(crate) fn state(&self) -> PeerState {

@@ -20,7 +20,8 @@ use crate::session::OpenError;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
-    COOKIE_REPLY_LEN, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD, RESPONSE_LEN,
+    COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
+    RESPONSE_LEN,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -30,7 +31,7 @@ const BUDGET: usize = 16 * 61_440;
 const MESSAGE_COST: usize = 512;
 
 /// How long the same session's news of the same address is not repeated to the core, which is busy with the first.
-const ROAM_REPEAT: Duration = Duration::from_millis(100);
+const REPORT_REPEAT: Duration = Duration::from_millis(100);
 
 /// The receiving half of a worker.
 pub(super) struct Inbound {
@@ -40,7 +41,7 @@ pub(super) struct Inbound {
     run_end: Option<(SessionIndex, u64)>,
     /// For taking a super-packet apart that the device refused.
     scratch: Box<[u8]>,
-    roamed: Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: Option<(SessionIndex, SocketAddr, Instant)>,
 }
 
 /// The table, and how to get a newer one: a session may have been published since the turn began.
@@ -57,6 +58,11 @@ impl View<'_> {
         // The response to a handshake goes out right after its session was published, so the peer's first datagram can
         // overtake our look at the new table.
         if self.published.refresh(self.table) { self.table.session(index).cloned() } else { None }
+    }
+
+    /// Whether the index is one of ours: a session's, or a handshake's that is under way.
+    fn is_ours(&mut self, index: SessionIndex) -> bool {
+        self.table.has(index) || (self.published.refresh(self.table) && self.table.has(index))
     }
 }
 
@@ -85,7 +91,7 @@ impl Inbound {
             run: Run::default(),
             run_end: None,
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
-            roamed: None,
+            reported: None,
         }
     }
 
@@ -104,9 +110,9 @@ impl Inbound {
             if count == 0 {
                 return Turn::Drained;
             }
-            let Self { batch, run, run_end, scratch, roamed } = self;
+            let Self { batch, run, run_end, scratch, reported } = self;
             let (metas, memory) = batch.messages();
-            let mut message = Message { run, run_end, scratch, roamed, memory, device, punts, drops, now };
+            let mut message = Message { run, run_end, scratch, reported, memory, device, punts, drops, now };
             for (slot, meta) in metas.iter().take(count).enumerate() {
                 budget = budget.saturating_sub(meta.len + MESSAGE_COST);
                 message.handle(slot, *meta, view);
@@ -124,7 +130,7 @@ struct Message<'w> {
     run: &'w mut Run,
     run_end: &'w mut Option<(SessionIndex, u64)>,
     scratch: &'w mut [u8],
-    roamed: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
     memory: &'w mut [u8],
     device: &'w mut dyn Device,
     punts: &'w mut PuntQueue,
@@ -144,7 +150,7 @@ impl Message<'_> {
                     Err(_) => self.drop_one(&mut cursor, DropReason::MalformedDatagram),
                 },
                 Ok(kind) => {
-                    if let Err(reason) = self.punt(kind, part, meta.source, view.table) {
+                    if let Err(reason) = self.punt(kind, part, meta.source, view) {
                         self.drops.add(reason, 1);
                     }
                     cursor.skip();
@@ -159,13 +165,14 @@ impl Message<'_> {
         cursor.skip();
     }
 
-    /// Hands a handshake or control message to the core, if it has the right size and, for a handshake, the right mac1.
+    /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
+    /// ours. Whoever has neither would fill the queue to the core from anywhere.
     fn punt(
         &mut self,
         kind: MessageType,
         part: Part,
         source: SocketAddr,
-        table: &ForwardingTable,
+        view: &mut View<'_>,
     ) -> Result<(), DropReason> {
         let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
         let sized = match kind {
@@ -178,9 +185,15 @@ impl Message<'_> {
         if !sized {
             return Err(DropReason::MalformedDatagram);
         }
-        let has_mac = matches!(kind, MessageType::Initiation | MessageType::Response);
-        if has_mac && !table.mac1.verify(datagram) {
-            return Err(DropReason::BadMac);
+        let is_proven = match kind {
+            MessageType::Initiation | MessageType::Response if view.table.mac1.verify(datagram) => true,
+            MessageType::Initiation | MessageType::Response => return Err(DropReason::BadMac),
+            MessageType::CookieReply => CookieReply::parse(datagram).is_ok_and(|reply| view.is_ours(reply.receiver)),
+            MessageType::Control => DataHeader::parse(datagram).is_ok_and(|header| view.is_ours(header.receiver)),
+            MessageType::Data => false,
+        };
+        if !is_proven {
+            return Err(DropReason::UnknownSession);
         }
         self.punts.push(Punt::Datagram { datagram: datagram.into(), source }, self.drops);
         Ok(())
@@ -229,19 +242,19 @@ impl Message<'_> {
     /// Tells the core that a session came alive, or that its peer has moved.
     fn report_source(&mut self, row: &SessionRow, source: SocketAddr, newest: bool, table: &ForwardingTable) {
         let session = row.session.local;
-        if !row.session.is_confirmed() {
-            self.punts.push(Punt::Confirmed { session, source }, self.drops);
-            return;
-        }
         let expected = table.peer(row.session.peer).map(|peer| peer.remote);
-        // Only the newest datagram may move a peer: older ones may be replays from before it came here.
-        if !newest || expected.is_none_or(|expected| expected == source) {
+        let punt = if !row.session.is_confirmed() {
+            Punt::Confirmed { session, source }
+        } else if newest && expected.is_some_and(|expected| expected != source) {
+            // Only the newest datagram may move a peer: older ones may be replays from before it came here.
+            Punt::Roamed { session, source }
+        } else {
             return;
-        }
-        let repeated = self.roamed.is_some_and(|(s, a, at)| s == session && a == source && self.now - at < ROAM_REPEAT);
-        if !repeated {
-            *self.roamed = Some((session, source, self.now));
-            self.punts.push(Punt::Roamed { session, source }, self.drops);
+        };
+        let repeated =
+            self.reported.is_some_and(|(s, a, at)| s == session && a == source && self.now - at < REPORT_REPEAT);
+        if !repeated && self.punts.push(punt, self.drops) {
+            *self.reported = Some((session, source, self.now));
         }
     }
 

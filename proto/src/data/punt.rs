@@ -59,14 +59,17 @@ pub struct PuntQueue {
 }
 
 impl PuntQueue {
-    pub(super) fn push(&mut self, punt: Punt, drops: &DropCounters) {
+    /// Returns whether there was room.
+    pub(super) fn push(&mut self, punt: Punt, drops: &DropCounters) -> bool {
         let len = punt.len();
-        if self.queue.len() >= MAX_PUNTS || self.bytes + len > MAX_BYTES {
+        let has_room = self.queue.len() < MAX_PUNTS && self.bytes + len <= MAX_BYTES;
+        if has_room {
+            self.bytes += len;
+            self.queue.push_back(punt);
+        } else {
             drops.add(DropReason::PuntFull, 1);
-            return;
         }
-        self.bytes += len;
-        self.queue.push_back(punt);
+        has_room
     }
 
     pub(super) fn pop(&mut self) -> Option<Punt> {

@@ -42,8 +42,15 @@ pub struct ForwardingTable {
     /// Checks mac1 of handshake messages to this node, so that strangers are turned away before the core is troubled.
     pub mac1: Arc<Mac1>,
     peers: Chunks<PeerRow>,
-    sessions: Chunks<SessionRow>,
-    session_count: usize,
+    sessions: Chunks<Slot>,
+    taken: usize,
+}
+
+/// An index that is taken, and its session once there is one.
+#[derive(Clone)]
+struct Slot {
+    index: SessionIndex,
+    row: Option<SessionRow>,
 }
 
 impl ForwardingTable {
@@ -55,7 +62,7 @@ impl ForwardingTable {
             mac1: Arc::new(mac1),
             peers: Chunks::default(),
             sessions: Chunks::with_len(CHUNK),
-            session_count: 0,
+            taken: 0,
         }
     }
 
@@ -70,7 +77,13 @@ impl ForwardingTable {
     #[inline]
     #[must_use]
     pub fn session(&self, index: SessionIndex) -> Option<&SessionRow> {
-        self.sessions.get(self.slot(index)).filter(|row| row.session.local == index)
+        self.sessions.get(self.slot(index)).filter(|slot| slot.index == index)?.row.as_ref()
+    }
+
+    /// Whether an index is a session's, or reserved for one.
+    #[must_use]
+    pub fn has(&self, index: SessionIndex) -> bool {
+        self.sessions.get(self.slot(index)).is_some_and(|slot| slot.index == index)
     }
 
     /// Sets or clears how to send to a peer.
@@ -84,21 +97,30 @@ impl ForwardingTable {
         self.sessions.get(self.slot(index)).is_none()
     }
 
-    /// Adds a session, whose index [`is_free`](Self::is_free).
+    /// Keeps an index that [`is_free`](Self::is_free) for the session of a handshake that is under way.
+    pub fn reserve(&mut self, index: SessionIndex) {
+        self.put(index, None);
+    }
+
+    /// Adds a session, whose index is reserved or [`is_free`](Self::is_free).
     pub fn insert_session(&mut self, row: SessionRow) {
-        self.sessions.set(self.slot(row.session.local), Some(row));
-        self.session_count += 1;
-        // At half full, a random index finds a free slot in two tries on average.
-        if self.session_count * 2 > self.sessions.len() {
-            self.grow();
+        self.put(row.session.local, Some(row));
+    }
+
+    /// Frees the index of a session, or of a handshake that came to nothing.
+    pub fn remove_session(&mut self, index: SessionIndex) {
+        if self.has(index) {
+            self.sessions.set(self.slot(index), None);
+            self.taken -= 1;
         }
     }
 
-    /// Removes a session.
-    pub fn remove_session(&mut self, index: SessionIndex) {
-        if self.session(index).is_some() {
-            self.sessions.set(self.slot(index), None);
-            self.session_count -= 1;
+    fn put(&mut self, index: SessionIndex, row: Option<SessionRow>) {
+        self.taken += usize::from(self.is_free(index));
+        self.sessions.set(self.slot(index), Some(Slot { index, row }));
+        // At half full, a random index finds a free slot in two tries on average.
+        if self.taken * 2 > self.sessions.len() {
+            self.grow();
         }
     }
 
@@ -106,8 +128,8 @@ impl ForwardingTable {
     fn grow(&mut self) {
         let twice = Chunks::with_len(self.sessions.len() * 2);
         let old = std::mem::replace(&mut self.sessions, twice);
-        for row in old.into_rows() {
-            self.sessions.set(self.slot(row.session.local), Some(row));
+        for slot in old.into_rows() {
+            self.sessions.set(self.slot(slot.index), Some(slot));
         }
     }
 
@@ -235,7 +257,7 @@ mod tests {
             table.remove_session(SessionIndex(*index));
         }
         assert!(inserted.iter().all(|index| table.session(SessionIndex(*index)).is_none()));
-        assert_eq!(table.session_count, 0);
+        assert_eq!(table.taken, 0);
     }
 
     #[test]

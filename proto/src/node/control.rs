@@ -151,7 +151,7 @@ impl Node {
         // Only the session in use speaks for the peer; an older one ends by itself.
         if self.peer(id).and_then(|peer| peer.current()).is_some_and(|current| current.session.local == index) {
             self.disconnect(id, Disconnect::Closed, now);
-            self.dial_kept(now);
+            self.dial_if_kept(id, now);
         }
     }
 

@@ -27,8 +27,14 @@ const RETRY: [Duration; 4] =
 /// Wait from the fifth try on.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
-/// Tries after which a peer is called unreachable: about 3.5 s.
-const UNREACHABLE_AFTER: u32 = 3;
+/// Tries of each address after which a peer is called unreachable: about 3.5 s.
+const UNREACHABLE_AFTER: usize = 3;
+
+/// Least wait for a response: longer than most round trips, for a later initiation makes its answer void.
+const MIN_RETRY: Duration = Duration::from_millis(250);
+
+/// Addresses that share one address's pace; with more, each is tried less often, so that slow answers have their time.
+const MAX_SHARE: u32 = 4;
 
 /// How long an unanswered handshake goes on while nobody sends anything new (WireGuard §6.4).
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
@@ -79,8 +85,8 @@ impl Node {
     pub(super) fn retry(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peer(id) else { return };
         let Some(attempt) = peer.live.as_ref().and_then(|live| live.attempt.as_ref()) else { return };
-        let (tries, since, is_kept) = (attempt.tries, attempt.since, peer.is_kept);
-        if tries >= UNREACHABLE_AFTER {
+        let (tries, since, is_kept) = (attempt.tries as usize, attempt.since, peer.is_kept);
+        if tries >= UNREACHABLE_AFTER * peer.addresses().len().max(1) {
             self.note_unreachable(id, now);
         }
         self.expire_staged(id, now);
@@ -100,13 +106,13 @@ impl Node {
         let timestamp = self.next_timestamp(now);
         let jitter = self.rng.next_u32();
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return };
-        let candidates = peer.remote.iter().chain(peer.candidates.iter().filter(|c| Some(**c) != peer.remote));
-        let candidates: Vec<SocketAddr> = candidates.copied().collect();
+        let addresses = peer.addresses();
         let Some(live) = &mut peer.live else { return };
         let cookie = live.cookie.as_ref().filter(|(_, since)| now - *since < COOKIE_USE).map(|(cookie, _)| cookie);
         let Some(attempt) = &mut live.attempt else { return };
         self.pending.remove(&attempt.index);
-        attempt.next_at = now + wait(attempt.tries, candidates.len(), jitter);
+        self.table.remove_session(attempt.index);
+        attempt.next_at = now + wait(attempt.tries, addresses.len(), jitter);
         self.timers.set(attempt.next_at, Timer::Retry(id));
         let offer = self.settings.offer;
         let Ok((state, mut message)) =
@@ -116,10 +122,13 @@ impl Node {
         };
         let mac1 = Mac1::new(&peer.key).append(&mut message, cookie);
         // Each try goes to the next address; the one that worked last comes first.
-        let remote = candidates.get(attempt.tries as usize % candidates.len().max(1)).copied();
+        let remote = addresses.get(attempt.tries as usize % addresses.len().max(1)).copied();
         attempt.tries += 1;
         (attempt.state, attempt.index, attempt.mac1) = (Some(state), index, mac1);
         self.pending.insert(index, id);
+        // Workers let no cookie reply pass whose index they do not know.
+        self.table.reserve(index);
+        self.is_table_dirty = true;
         if let Some(remote) = remote {
             self.transmit(remote, message);
         }
@@ -259,6 +268,10 @@ impl Node {
                 // With the proof in hand there is no reason to wait for the retry. Once only: a peer that keeps
                 // demanding cookies is answered at the pace of the retries.
                 self.cancel_retry(id);
+                if let Some(attempt) = self.attempt_mut(id) {
+                    // At the address that demanded it.
+                    attempt.tries = attempt.tries.saturating_sub(1);
+                }
                 self.initiate(id, now);
             }
         }
@@ -311,18 +324,17 @@ impl Node {
         let attempt = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.attempt.take());
         if let Some(attempt) = attempt {
             self.pending.remove(&attempt.index);
+            self.table.remove_session(attempt.index);
         }
     }
 }
 
-/// How long to wait after try number `tries`: with several addresses to go through, the first round is quicker; up to a tenth
-/// is added at random, so that nodes which lost the same hub do not come back in step.
-fn wait(tries: u32, candidates: usize, jitter: u32) -> Duration {
-    let first_round = candidates > 1 && (tries as usize) < candidates;
-    let base = if first_round {
-        Duration::from_millis(250)
-    } else {
-        RETRY.get(tries as usize).copied().unwrap_or(RETRY_LATER)
-    };
+/// How long to wait after try number `tries`: several addresses are gone through in the time that one would get, so that each
+/// is tried as often as an only one. Up to a tenth is added at random, so that nodes which lost the same hub do not come
+/// back in step.
+fn wait(tries: u32, addresses: usize, jitter: u32) -> Duration {
+    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
+    let round = RETRY.get((tries / addresses) as usize).copied().unwrap_or(RETRY_LATER);
+    let base = (round / addresses.min(MAX_SHARE)).max(MIN_RETRY);
     base + base * (jitter % 1024) / 10_240
 }

@@ -80,9 +80,11 @@ pub struct Node {
     cookies: CookieSecret,
     limiter: Limiter,
     peers: Vec<Option<Peer>>,
+    /// Empty places in `peers`.
+    free: Vec<PeerId>,
     by_name: BTreeMap<EndpointName, PeerId>,
     by_key: BTreeMap<PublicKey, PeerId>,
-    /// Indices of initiations in flight.
+    /// Indices of initiations in flight; the table reserves them.
     pending: BTreeMap<SessionIndex, PeerId>,
     /// Peers with something going on.
     live: BTreeSet<PeerId>,
@@ -147,6 +149,7 @@ impl Node {
             cookies,
             limiter,
             peers: Vec::new(),
+            free: Vec::new(),
             by_name: BTreeMap::new(),
             by_key: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -323,7 +326,7 @@ impl Node {
     fn fresh_index(&mut self) -> SessionIndex {
         loop {
             let index = SessionIndex(self.rng.next_u32());
-            if index.0 != 0 && self.table.is_free(index) && !self.pending.contains_key(&index) {
+            if index.0 != 0 && self.table.is_free(index) {
                 return index;
             }
         }
@@ -369,11 +372,10 @@ impl Node {
                 due
             }
             None => {
-                if self.strangers.len() >= MAX_STRANGERS {
-                    self.strangers.remove(0);
-                }
+                let forgotten = (self.strangers.len() >= MAX_STRANGERS).then(|| self.strangers.remove(0));
                 self.strangers.push(Stranger { key, source, count: 1, at: now, said: now });
-                true
+                // Keys are free to make up: as many are said per minute as are remembered.
+                forgotten.is_none_or(|stranger| now - stranger.said >= handshake::SAY_AGAIN)
             }
         };
         if say {

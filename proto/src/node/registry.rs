@@ -27,14 +27,17 @@ impl Node {
             self.remove(&name, now);
         }
         self.rebuild_routes(members);
-        self.dial_kept(now);
+        let all: Vec<PeerId> = self.by_name.values().copied().collect();
+        for id in all {
+            self.dial_if_kept(id, now);
+        }
     }
 
     /// Takes the addresses that a peer's public addresses resolve to, best first. They replace the ones before.
     pub fn handle_candidates(&mut self, peer: PeerId, candidates: Vec<SocketAddr>, now: Instant) {
-        let Some(peer) = self.peer_mut(peer) else { return };
-        peer.candidates = candidates;
-        self.dial_kept(now);
+        let Some(known) = self.peer_mut(peer) else { return };
+        known.candidates = candidates;
+        self.dial_if_kept(peer, now);
     }
 
     fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
@@ -55,20 +58,23 @@ impl Node {
             peer.kind = endpoint.kind;
             peer.permission = permission;
             peer.is_kept = is_kept;
-            peer.candidates = literals(endpoint);
+            if peer.public_addresses != endpoint.public_addresses {
+                peer.public_addresses.clone_from(&endpoint.public_addresses);
+                peer.candidates = literals(endpoint);
+            }
         }
     }
 
     fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
-        let slot = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
-        let Ok(number) = u32::try_from(slot) else { return };
-        let id = PeerId(number);
+        let Ok(next) = u32::try_from(self.peers.len()) else { return };
+        let id = self.free.pop().unwrap_or(PeerId(next));
         let peer = Peer {
             name: endpoint.name.clone(),
             key: endpoint.public_key,
             kind: endpoint.kind,
             is_kept: self.is_kept(endpoint, &permission),
             permission,
+            public_addresses: endpoint.public_addresses.clone(),
             candidates: literals(endpoint),
             remote: None,
             timestamp: 0,
@@ -79,10 +85,9 @@ impl Node {
             refusal: None,
             live: None,
         };
-        if slot == self.peers.len() {
-            self.peers.push(Some(peer));
-        } else if let Some(free) = self.peers.get_mut(slot) {
-            *free = Some(peer);
+        match self.peers.get_mut(id.index()) {
+            Some(free) => *free = Some(peer),
+            None => self.peers.push(Some(peer)),
         }
         self.by_name.insert(endpoint.name.clone(), id);
         self.by_key.insert(endpoint.public_key, id);
@@ -91,7 +96,10 @@ impl Node {
     fn remove(&mut self, name: &EndpointName, now: Instant) {
         let Some(id) = self.by_name.remove(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
-        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) {
+        let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) else { return };
+        self.free.push(id);
+        // In the same snapshot the key may have gone to another name already.
+        if self.by_key.get(&peer.key) == Some(&id) {
             self.by_key.remove(&peer.key);
         }
     }
@@ -126,11 +134,10 @@ impl Node {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
     }
 
-    /// Begins handshakes with the peers that are to be kept in touch with and have no session.
-    pub(super) fn dial_kept(&mut self, now: Instant) {
+    /// Begins a handshake with a peer that is to be kept in touch with and has no session.
+    pub(super) fn dial_if_kept(&mut self, id: PeerId, now: Instant) {
         let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && !peer.candidates.is_empty();
-        let kept: Vec<PeerId> = self.by_name.values().copied().filter(|id| self.peer(*id).is_some_and(idle)).collect();
-        for id in kept {
+        if self.peer(id).is_some_and(idle) {
             self.dial(id, now);
         }
     }

@@ -29,9 +29,6 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 /// A session that carried data this recently is worth a new handshake when it is old; another may die of age.
 const IN_USE: Duration = Duration::from_secs(10);
 
-/// How long an answered handshake waits for the initiator to use it.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
-
 /// Two handshakes that end within this of each other have crossed; later, the peer wants a new session for a reason.
 const CROSSING: Duration = Duration::from_secs(2);
 
@@ -88,8 +85,7 @@ impl Node {
             return;
         }
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-        let Some(mut next) = live.next.take_if(|next| next.session.local == index) else { return };
-        next.at = now;
+        let Some(next) = live.next.take_if(|next| next.session.local == index) else { return };
         if self.is_crossed(id, now) {
             // The peer sends on ours from its next datagram on; until then this one is for receiving only.
             let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
@@ -239,7 +235,8 @@ impl Node {
         let reject = self.settings.reject_after();
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         let previous = live.previous.take_if(|old| now - old.at >= reject);
-        let next = live.next.take_if(|unused| now - unused.at >= CONFIRM_WITHIN);
+        // The initiator may use it as long: it cannot know whether what would have confirmed it was lost.
+        let next = live.next.take_if(|unused| now - unused.at >= reject);
         self.forget_session(previous);
         self.forget_session(next);
     }
@@ -281,12 +278,10 @@ impl Node {
 
 /// Whether the peer has owed us a sign of life for too long: we sent data, and have heard nothing since.
 fn owes_answer(live: &mut Live, stamps: Stamps, now: Instant) -> bool {
-    if stamps.tx_data <= stamps.rx_any {
-        live.unanswered = None;
-        return false;
-    }
-    let since = *live.unanswered.get_or_insert(now);
-    now - since >= SUSPECT_AFTER
+    // A stream in one direction is always ahead of its answers; each of them makes the wait begin anew.
+    let still = live.unanswered.filter(|since| since.as_millis() >= stamps.rx_any);
+    live.unanswered = (stamps.tx_data > stamps.rx_any).then(|| still.unwrap_or(now));
+    live.unanswered.is_some_and(|since| now - since >= SUSPECT_AFTER)
 }
 
 /// Time since a stamp in milliseconds.

@@ -1,0 +1,60 @@
+//! What a hostile review found at ten thousand peers.
+
+use std::time::Duration;
+
+use proto::handshake::{Identity, Offer};
+use proto::id::{MeshId, PeerId, PresharedKey, PublicKey, SecretKey};
+use proto::member::{Endpoint, Kind, Members};
+use proto::node::{Node, Settings, WallClock};
+use proto::time::Instant;
+use proto::wire::{Capabilities, Suites};
+
+const COUNT: u32 = 10_000;
+
+fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
+    Endpoint {
+        name: format!("site.edge{number}").parse().unwrap(),
+        kind: Kind::Edge,
+        public_key,
+        public_addresses: Vec::new(),
+        addresses: vec![std::net::IpAddr::from(((10 << 24) + number).to_be_bytes())],
+        subnets: Vec::new(),
+        node_subnets: Vec::new(),
+        zone: None,
+        region: None,
+    }
+}
+
+#[test]
+fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_takes() {
+    let secret = SecretKey::from_bytes([1; 32]);
+    let mesh = MeshId::from_name("sim");
+    let key = |number: u32| {
+        let mut bytes = [9; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        PublicKey(bytes)
+    };
+    let mut endpoints: Vec<_> = (1..=COUNT).map(|number| endpoint(number, key(number))).collect();
+    endpoints.push(endpoint(0, secret.public_key()));
+    let members = Members { mesh, endpoints, communities: Vec::new() };
+    let settings = Settings {
+        name: "site.edge0".parse().unwrap(),
+        identity: Identity::new(secret, mesh, PresharedKey::NONE),
+        offer: Offer { suites: Suites::ALL, capabilities: Capabilities::default(), lanes: 1 },
+        rekey_after: Duration::from_secs(120),
+        idle_after: Duration::from_secs(180),
+        keepalive: None,
+    };
+    let clock = WallClock { unix_at_origin: 0, floor: 0 };
+    let mut node = Node::new(settings, [1; 32], clock, Instant::ORIGIN);
+    let begun = std::time::Instant::now();
+    node.handle_registry(&members, Instant::ORIGIN);
+    let loaded = begun.elapsed();
+    let begun = std::time::Instant::now();
+    for id in 0..COUNT {
+        node.handle_candidates(PeerId(id), vec!["192.0.2.1:1".parse().unwrap()], Instant::ORIGIN);
+    }
+    let resolved = begun.elapsed();
+    // One walk over all peers per resolved name took twenty times as long as loading them.
+    assert!(resolved < loaded * 4, "loaded in {loaded:?}, resolved in {resolved:?}");
+}
