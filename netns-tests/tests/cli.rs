@@ -36,7 +36,7 @@ fn meshd_ping_answers_for_a_member_and_names_the_reason_for_others() {
     in_lab(|lab| {
         let site = Site::new(lab, 3).with_members([1, 2, 3]);
         let (one, _two) = (site.mesh.up(&edge(1)), site.mesh.up(&edge(2)));
-        let answered = one.meshd(&["ping", &edge(2), "--count", "3", "--interval", "0.05s"]);
+        let answered = one.meshd(&["ping", &edge(2), "--count", "3", "--interval", "50ms"]);
         assert!(answered.is_ok() && answered.stdout.contains(&edge(2)), "{answered}");
         for (name, why) in [(edge(3), "is not running"), ("beijing.edge9".to_owned(), "is not in the mesh")] {
             let refused = one.meshd(&["ping", &name, "--count", "1", "--timeout", "1s"]);
