@@ -129,7 +129,12 @@ impl Outbound {
             }
         };
         let Some(row) = context.table.peer(peer) else {
-            context.punt_packet(packet, rest.offload);
+            if rest.next == 0 {
+                context.punt_packet(packet, rest.offload);
+            } else {
+                // The core would send the segments that are gone once more.
+                context.drops.add(DropReason::Unreachable, 1);
+            }
             return Sealed::All;
         };
         let Ok(segments) = Segments::new(packet, &rest.offload) else {
