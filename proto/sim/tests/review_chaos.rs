@@ -101,6 +101,7 @@ impl Chaos {
         let recent = self.world.wire.len().saturating_sub(1 + self.below(30));
         let (_, mut source, mut destination, mut datagram) = self.world.wire[recent].clone();
         match self.below(6) {
+            _ if datagram.is_empty() => {}
             0 => source = SocketAddr::from(([203, 0, 113, 66], 1)),
             1 => {
                 let to = self.name();
