@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SendBatch};
-use proto::data::{Device, DeviceSend, Part, Published, Socket, SocketSend, Turn, Worker};
+use proto::data::{Device, DeviceSend, ForwardingTable, Part, Published, Socket, SocketSend, Turn, Worker};
 use proto::event::Event;
 use proto::node::Node;
 use proto::packet::{Gso, Offload};
@@ -93,6 +93,12 @@ impl Host {
             device: QueueDevice::default(),
             socket: QueueSocket::default(),
         }
+    }
+
+    /// The newest table that its workers can see.
+    #[must_use]
+    pub fn table(&self) -> Arc<ForwardingTable> {
+        self.published.load()
     }
 
     /// An application on the machine sends a packet.

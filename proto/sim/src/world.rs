@@ -29,6 +29,8 @@ pub struct World {
     pub rekey_after: Duration,
     /// Idle time after which sessions end.
     pub idle_after: Duration,
+    /// How often edges say hello to their connector; `None`: never.
+    pub keepalive: Option<Duration>,
     hosts: BTreeMap<EndpointName, Host>,
     secrets: BTreeMap<EndpointName, SecretKey>,
     in_flight: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -48,6 +50,7 @@ impl World {
             wire: Vec::new(),
             rekey_after: Duration::from_secs(120),
             idle_after: Duration::from_secs(180),
+            keepalive: None,
             hosts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -111,7 +114,7 @@ impl World {
             },
             rekey_after: self.rekey_after,
             idle_after: self.idle_after,
-            keepalive: None,
+            keepalive: self.keepalive,
         };
         let seed = self.draw();
         let clock = WallClock { unix_at_origin: 1_700_000_000_000_000_000, floor: 0 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::handshake::{Identity, Offer};
 use proto::id::{MeshId, PeerId, PresharedKey, PublicKey, SecretKey};
-use proto::member::{Endpoint, Kind, Members};
+use proto::member::{Community, Endpoint, Kind, Members};
 use proto::node::{Node, Settings, WallClock};
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
@@ -25,8 +25,8 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
     }
 }
 
-#[test]
-fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_takes() {
+/// A node with `COUNT` peers in its community, each at an address.
+fn hub() -> (Node, Members) {
     let secret = SecretKey::from_bytes([1; 32]);
     let mesh = MeshId::from_name("sim");
     let key = |number: u32| {
@@ -36,7 +36,8 @@ fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_ta
     };
     let mut endpoints: Vec<_> = (1..=COUNT).map(|number| endpoint(number, key(number))).collect();
     endpoints.push(endpoint(0, secret.public_key()));
-    let members = Members { mesh, endpoints, communities: Vec::new() };
+    let names = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    let members = Members { mesh, endpoints, communities: vec![Community { name: "all".into(), members: names }] };
     let settings = Settings {
         name: "site.edge0".parse().unwrap(),
         identity: Identity::new(secret, mesh, PresharedKey::NONE),
@@ -46,7 +47,12 @@ fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_ta
         keepalive: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };
-    let mut node = Node::new(settings, [1; 32], clock, Instant::ORIGIN);
+    (Node::new(settings, [1; 32], clock, Instant::ORIGIN), members)
+}
+
+#[test]
+fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_takes() {
+    let (mut node, members) = hub();
     let begun = std::time::Instant::now();
     node.handle_registry(&members, Instant::ORIGIN);
     let loaded = begun.elapsed();
@@ -57,4 +63,18 @@ fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_ta
     let resolved = begun.elapsed();
     // One walk over all peers per resolved name took twenty times as long as loading them.
     assert!(resolved < loaded * 4, "loaded in {loaded:?}, resolved in {resolved:?}");
+}
+
+#[test]
+fn after_a_long_pause_every_one_of_ten_thousand_peers_gets_its_initiation() {
+    let (mut node, members) = hub();
+    node.handle_registry(&members, Instant::ORIGIN);
+    for id in 0..COUNT {
+        node.handle_candidates(PeerId(id), vec!["192.0.2.1:1".parse().unwrap()], Instant::ORIGIN);
+        node.probe(PeerId(id), Instant::ORIGIN).unwrap();
+        assert!(node.poll_transmit().is_some());
+    }
+    node.handle_timeout(Instant::ORIGIN + Duration::from_millis(700));
+    let sent = std::iter::from_fn(|| node.poll_transmit()).count();
+    assert_eq!(sent, COUNT as usize);
 }

@@ -37,6 +37,8 @@ pub(super) struct Outbound {
     flow: Option<FlowKey>,
     /// This worker's lane of each peer's session.
     lanes: Vec<Option<TxLane>>,
+    /// The lane that is looked at next, to see whether its session is over.
+    pruned: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +65,7 @@ impl Outbound {
             batch: SendBatch::new(),
             flow: None,
             lanes: Vec::new(),
+            pruned: 0,
         }
     }
 
@@ -75,6 +78,7 @@ impl Outbound {
         drops: &DropCounters,
         now: Instant,
     ) -> Turn {
+        self.prune(table);
         let mut budget = BUDGET;
         let mut context = Context { table, socket, punts, drops, now };
         loop {
@@ -99,6 +103,18 @@ impl Outbound {
         if budget == 0 { Turn::More } else { Turn::Drained }
     }
 
+    /// Lets go of one lane per turn if its session is over, so that keys do not live on with peers that nobody talks to.
+    fn prune(&mut self, table: &ForwardingTable) {
+        let peer = u32::try_from(self.pruned).ok().and_then(|index| table.peer(PeerId(index)));
+        self.pruned = match self.lanes.get_mut(self.pruned) {
+            Some(slot) => {
+                slot.take_if(|lane| peer.is_none_or(|row| !Arc::ptr_eq(lane.session(), &row.session)));
+                self.pruned + 1
+            }
+            None => 0,
+        };
+    }
+
     fn packet(&mut self, rest: Rest, context: &mut Context<'_>) -> Sealed {
         let Some(packet) = self.packet.get(..rest.len) else { return Sealed::All };
         let peer = match route(packet, context.table) {
@@ -113,7 +129,12 @@ impl Outbound {
             }
         };
         let Some(row) = context.table.peer(peer) else {
-            context.punt_packet(packet, rest.offload);
+            if rest.next == 0 {
+                context.punt_packet(packet, rest.offload);
+            } else {
+                // The core would send the segments that are gone once more.
+                context.drops.add(DropReason::Unreachable, 1);
+            }
             return Sealed::All;
         };
         let Ok(segments) = Segments::new(packet, &rest.offload) else {

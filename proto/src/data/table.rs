@@ -115,6 +115,12 @@ impl ForwardingTable {
         }
     }
 
+    /// How many indices are taken, by sessions and by handshakes under way.
+    #[must_use]
+    pub const fn taken(&self) -> usize {
+        self.taken
+    }
+
     fn put(&mut self, index: SessionIndex, row: Option<SessionRow>) {
         self.taken += usize::from(self.is_free(index));
         self.sessions.set(self.slot(index), Some(Slot { index, row }));

@@ -122,7 +122,8 @@ const MAX_STRANGERS: usize = 16;
 /// ICMP errors per second, so that a scan of denied addresses does not turn into a storm (RFC 4443 §2.4(f)).
 const ICMP_RATE: u32 = 50;
 
-/// Outputs that wait to be drained; a shell that drains after each input never comes near.
+/// Outputs of one kind that wait to be drained, besides two for each peer: one input (a timeout, a shutdown, a snapshot) may
+/// concern all of them. A shell that drains after each input never comes near.
 const MAX_QUEUED: usize = 4096;
 
 struct IcmpCredit {
@@ -332,14 +333,18 @@ impl Node {
         }
     }
 
+    fn max_queued(&self) -> usize {
+        MAX_QUEUED + 2 * self.peers.len()
+    }
+
     fn transmit(&mut self, destination: SocketAddr, datagram: Vec<u8>) {
-        if self.transmits.len() < MAX_QUEUED {
+        if self.transmits.len() < self.max_queued() {
             self.transmits.push_back(Transmit { destination, datagram });
         }
     }
 
     fn emit(&mut self, event: Event) {
-        if self.events.len() < MAX_QUEUED {
+        if self.events.len() < self.max_queued() {
             self.events.push_back(event);
         }
     }
