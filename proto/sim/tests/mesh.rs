@@ -124,6 +124,25 @@ fn a_restarted_peer_is_back_within_three_seconds() {
 }
 
 #[test]
+fn a_peer_that_restarts_right_after_connecting_and_speaks_first_is_answered_at_once() {
+    // Both orders, for the smaller key decides what becomes of crossing handshakes, and this is not one.
+    for way in [[0, 1], [1, 0]] {
+        let (mut world, names) = mesh(15, Link::GOOD, 2);
+        let (other, restarted) = (&names[way[0]], &names[way[1]]);
+        world.send(other, restarted, 1);
+        world.run_for(Duration::from_millis(300));
+        world.kill(restarted);
+        world.start(restarted);
+        world.send(restarted, other, 2);
+        world.run_for(Duration::from_millis(10));
+        world.send(other, restarted, 3);
+        world.run_for(Duration::from_millis(10));
+        assert_eq!(world.numbers(other), [2], "way {way:?}");
+        assert_eq!(world.numbers(restarted), [3], "way {way:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_moves_is_found_again_whoever_speaks() {
     for way in [[0, 1], [1, 0]] {
         let (mut world, names) = mesh(8, Link::GOOD, 2);

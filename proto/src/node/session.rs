@@ -29,9 +29,6 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 /// A session that carried data this recently is worth a new handshake when it is old; another may die of age.
 const IN_USE: Duration = Duration::from_secs(10);
 
-/// Two handshakes that end within this of each other have crossed; later, the peer wants a new session for a reason.
-const CROSSING: Duration = Duration::from_secs(2);
-
 impl Settings {
     /// A session of this age is dead on both sides.
     fn reject_after(&self) -> Duration {
@@ -86,7 +83,7 @@ impl Node {
         }
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         let Some(next) = live.next.take_if(|next| next.session.local == index) else { return };
-        if self.is_crossed(id, now) {
+        if self.is_crossed(id, &next) {
             // The peer sends on ours from its next datagram on; until then this one is for receiving only.
             let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
             let old = live.and_then(|live| live.previous.replace(next));
@@ -97,15 +94,14 @@ impl Node {
         self.promote(id, next, source, now);
     }
 
-    /// Whether a session of the peer's has just crossed one of ours, and ours is to be kept: both sides began at once, and
+    /// Whether a session that the peer began has crossed one of ours, and ours is to be kept: both sides began at once, and
     /// would else swap sessions and go on beginning at once for ever. The smaller public key wins.
-    fn is_crossed(&self, id: PeerId, now: Instant) -> bool {
-        let window = CROSSING.min(self.settings.rekey_after / 2);
+    ///
+    /// They have crossed if ours came up after we had answered theirs. A peer that has restarted did not answer ours.
+    fn is_crossed(&self, id: PeerId, theirs: &Established) -> bool {
         let wins = |peer: &Peer| self.settings.identity.public < peer.key;
-        self.peer(id)
-            .filter(|peer| wins(peer))
-            .and_then(Peer::current)
-            .is_some_and(|current| current.is_initiator && now - current.at < window)
+        let ours = self.peer(id).filter(|peer| wins(peer)).and_then(Peer::current);
+        ours.is_some_and(|ours| ours.is_initiator && ours.at >= theirs.at)
     }
 
     fn promote(&mut self, id: PeerId, established: Established, remote: SocketAddr, now: Instant) {
