@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::event::Event;
 use proto::id::EndpointName;
 use proto::member::Kind;
 use sim::link::Link;
@@ -79,4 +80,13 @@ fn a_session_whose_first_datagram_was_lost_can_still_be_used_later() {
     world.send(&a, &b, 2);
     world.run_for(Duration::from_millis(10));
     assert_eq!(world.numbers(&b), [2]);
+}
+
+#[test]
+fn a_network_that_delivers_twice_is_not_told_as_a_refused_handshake() {
+    let (mut world, names) = mesh(108, Link { duplication: 1000, ..Link::RADIO }, 2);
+    world.send(&names[0], &names[1], 1);
+    world.run_for(seconds(10));
+    let refused = |event: &Event| matches!(event, Event::Refused { .. });
+    assert!(!world.host(&names[1]).events.iter().any(|(_, event)| refused(event)));
 }

@@ -184,7 +184,11 @@ impl Node {
             self.refuse(id, source, Refusal::Denied(denial), now);
             return Err(DropReason::HandshakeNotAllowed);
         }
-        if received.payload.timestamp <= peer.timestamp {
+        if received.payload.timestamp == peer.timestamp {
+            // The network delivered it twice, or somebody else did: nothing that the peer should be blamed for.
+            return Err(DropReason::HandshakeReplayed);
+        }
+        if received.payload.timestamp < peer.timestamp {
             self.refuse(id, source, Refusal::OldTimestamp, now);
             return Err(DropReason::HandshakeReplayed);
         }
