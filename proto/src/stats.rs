@@ -32,6 +32,8 @@ drop_reasons! {
     MalformedPacket => "malformed_packet",
     /// Outbound: no endpoint owns the destination.
     NoRoute => "no_route",
+    /// Outbound: a multicast or broadcast, which the mesh does not carry. Kernels send some by themselves.
+    Multicast => "multicast",
     /// Outbound: policy keeps the destination's owner from us.
     Denied => "denied",
     /// Outbound: the source is not an address of ours, so the receiver would refuse it.

@@ -46,8 +46,13 @@ pub(super) fn main(args: &PingArgs) -> Result {
                 tokio::time::sleep(args.interval).await;
             }
         }
-        summarize(args, &mut rtts);
-        Ok(if rtts.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        if rtts.is_empty() {
+            return Err(
+                format!("{} answered none of {} probes; `meshd status` may say why", args.name, args.count).into()
+            );
+        }
+        summarize(args.count, &mut rtts);
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -61,13 +66,10 @@ async fn probe(socket: &Path, name: &str, timeout: Duration) -> std::result::Res
     call(socket, Method::POST, "/v1/ping", Some(&request)).await
 }
 
-fn summarize(args: &PingArgs, rtts: &mut [Duration]) {
+fn summarize(sent: u32, rtts: &mut [Duration]) {
     rtts.sort_unstable();
-    let (sent, got) = (args.count, rtts.len());
-    let (Some(least), Some(most), Some(median)) = (rtts.first(), rtts.last(), rtts.get(got / 2)) else {
-        println!("{sent} sent, none answered; `meshd status` may say why");
-        return;
-    };
+    let got = rtts.len();
+    let (Some(least), Some(most), Some(median)) = (rtts.first(), rtts.last(), rtts.get(got / 2)) else { return };
     println!(
         "{sent} sent, {got} answered; round trip min/median/max {} / {} / {}",
         milliseconds(*least),

@@ -141,6 +141,9 @@ struct Message<'w> {
 impl Message<'_> {
     fn handle(&mut self, slot: usize, meta: RecvMeta, view: &mut View<'_>) {
         let start = RecvBatch::slot_start(slot);
+        if meta.len == 0 {
+            self.drops.add(DropReason::MalformedDatagram, 1);
+        }
         let mut cursor = Cursor { at: start, end: start + meta.len, stride: meta.stride.max(1) };
         while let Some(part) = cursor.peek() {
             let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };

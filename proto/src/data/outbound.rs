@@ -176,12 +176,19 @@ fn route(packet: &[u8], table: &ForwardingTable) -> Result<PeerId, DropReason> {
     let peer = match table.routes.lookup(destination) {
         Some(Target::Peer(peer)) => peer,
         Some(Target::Denied(_)) => return Err(DropReason::Denied),
+        Some(Target::Local) | None if destination.is_multicast() || is_broadcast(destination) => {
+            return Err(DropReason::Multicast);
+        }
         Some(Target::Local) | None => return Err(DropReason::NoRoute),
     };
     match table.routes.lookup(source) {
         Some(Target::Local) => Ok(peer),
         Some(Target::Peer(_) | Target::Denied(_)) | None => Err(DropReason::ForeignSource),
     }
+}
+
+fn is_broadcast(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
 /// This worker's lane of the peer's current session.
