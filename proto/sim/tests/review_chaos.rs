@@ -210,6 +210,7 @@ fn run(seeds: std::ops::Range<u64>, keepalive: Option<Duration>) {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "how many seeds is asked by hand; what a seed does is not")]
 fn seeds() -> std::ops::Range<u64> {
     // More of them by hand: MESHD_SEEDS=2000 cargo test --release -p sim --test review_chaos
     let count = std::env::var("MESHD_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
