@@ -135,7 +135,7 @@ impl Driver {
             Event::Connected { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "connected"),
             Event::Rekeyed { peer } => tracing::debug!(peer = name(peer), "rekeyed"),
             Event::Moved { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "peer moved"),
-            Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer does not answer"),
+            Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer is unreachable"),
             Event::Disconnected { peer, reason } => {
                 let reason = match reason {
                     Disconnect::Idle => "idle",

@@ -219,11 +219,10 @@ impl Node {
         let session = Session::new(id, (index, sender), &agreement, false).ok_or(DropReason::HandshakeFailed)?;
         let Some(live) = self.live_mut(id, now) else { return Err(DropReason::HandshakeUnknownKey) };
         live.answered = Some(now);
-        let cookie =
-            live.cookie.as_ref().filter(|(_, since)| now - *since < COOKIE_USE).map(|(cookie, _)| cookie.clone());
         self.install_next(id, session, now);
         if let Some(peer) = self.peer(id) {
-            Mac1::new(&peer.key).append(&mut message, cookie.as_ref());
+            // An initiator asks nobody for cookies: it has asked for this response itself.
+            Mac1::new(&peer.key).append(&mut message, None);
         }
         self.transmit(source, message);
         Ok(())

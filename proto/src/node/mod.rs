@@ -93,8 +93,6 @@ pub struct Node {
     sweep_at: Option<Instant>,
     icmp_credit: IcmpCredit,
     drops: Arc<DropCounters>,
-    /// This node's own mesh addresses.
-    addresses: Vec<IpAddr>,
     table: ForwardingTable,
     is_table_dirty: bool,
     transmits: VecDeque<Transmit>,
@@ -160,7 +158,6 @@ impl Node {
             sweep_at: None,
             icmp_credit: IcmpCredit { since: now, left: ICMP_RATE },
             drops: Arc::default(),
-            addresses: Vec::new(),
             table,
             is_table_dirty: false,
             transmits: VecDeque::new(),
@@ -354,9 +351,8 @@ impl Node {
             self.icmp_credit = IcmpCredit { since: now, left: ICMP_RATE };
         }
         let Some(left) = self.icmp_credit.left.checked_sub(1) else { return };
-        let Some((source, _)) = layout::addresses(packet) else { return };
-        // The error comes from an address of ours, preferably not the one it goes to, in the family of the packet.
-        let Some(from) = self.local_address(source) else { return };
+        // In the name of the destination: from an address of this machine it would be a martian to the machine's kernel.
+        let Some((_, from)) = layout::addresses(packet) else { return };
         if let Some(error) = icmp::unreachable(packet, from, code) {
             self.icmp_credit.left = left;
             if self.packets.len() < MAX_QUEUED {

@@ -1,7 +1,7 @@
 //! Membership: a registry snapshot becomes peers, policy and routes. What did not change keeps its session.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Node;
@@ -121,17 +121,9 @@ impl Node {
             for prefix in endpoint.prefixes(&members.mesh) {
                 routes.insert(prefix, target);
             }
-            if target == Target::Local {
-                self.addresses = endpoint.mesh_addresses(&members.mesh);
-            }
         }
         self.table.routes = Arc::new(routes);
         self.is_table_dirty = true;
-    }
-
-    /// The mesh address of this node in the family of `like`.
-    pub(super) fn local_address(&self, like: IpAddr) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
     }
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.

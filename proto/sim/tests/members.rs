@@ -1,4 +1,4 @@
-//! What a hostile review found where membership changes.
+//! What becomes of sessions when membership changes.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a hostile review found where a peer has several addresses.
+//! A peer with several addresses.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a hostile review found where a socket is full in the middle of a super-packet.
+//! A socket that is full in the middle of a super-packet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

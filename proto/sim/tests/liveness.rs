@@ -1,4 +1,4 @@
-//! What a hostile review found in the life of sessions: storms, peers that stay cut off, indices that meet.
+//! The life of sessions: no storms, no peer cut off, no index given twice.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Whatever happens to a few nodes, in whatever order: nothing panics, nothing grows, nothing is left over, all recover.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

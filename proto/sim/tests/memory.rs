@@ -1,4 +1,4 @@
-//! What a hostile review found held for longer than it is of use.
+//! What is held no longer than it is of use.
 
 use std::sync::Arc;
 use std::time::Duration;

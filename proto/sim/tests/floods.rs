@@ -1,4 +1,4 @@
-//! What a hostile review found under floods.
+//! Floods of forged messages: they cost those who work nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
