@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use config::{Cipher, Config};
 use ipnet::IpNet;
-use proto::data::batch::{MAX_SEGMENTS, MAX_SEND};
+use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{Node, Settings, WallClock};
+use proto::packet::MAX_SEGMENTS;
 use proto::session::has_fast_aes;
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};

@@ -139,12 +139,6 @@ impl SecretKey {
         &self.0
     }
 
-    /// The public half.
-    #[must_use]
-    pub fn public_key(&self) -> PublicKey {
-        crate::handshake::crypto::public_key(self)
-    }
-
     /// The key as text, for the key file.
     #[must_use]
     pub fn to_base64(&self) -> zeroize::Zeroizing<String> {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use proto::data::{Device, DeviceSend, MAX_PACKET, Part};
-use proto::packet::{Gso, Offload};
+use proto::data::{Device, DeviceSend};
+use proto::packet::{Gso, MAX_PACKET, Offload, Part};
 
 use crate::sys::tun::{self, OffloadMask, QueueKind, VNET_HEADER_LEN};
 use vnet::Accepted;

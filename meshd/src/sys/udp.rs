@@ -7,7 +7,8 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use proto::data::batch::{MAX_SEGMENTS, RECV_SLOTS};
+use proto::data::batch::RECV_SLOTS;
+use proto::packet::MAX_SEGMENTS;
 
 /// An integer socket option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

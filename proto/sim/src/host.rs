@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SendBatch};
-use proto::data::{Device, DeviceSend, ForwardingTable, Part, Published, Socket, SocketSend, Turn, Worker};
+use proto::data::{Device, DeviceSend, ForwardingTable, Published, Socket, SocketSend, Turn, Worker};
 use proto::event::Event;
 use proto::node::Node;
-use proto::packet::{Gso, Offload};
+use proto::packet::{Gso, Offload, Part};
 use proto::time::Instant;
 
 /// A machine in the world.

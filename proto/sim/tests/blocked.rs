@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::data::batch::{RecvBatch, SendBatch};
-use proto::data::{Device, DeviceSend, Part, Punt, Socket, SocketSend, Turn, Worker};
+use proto::data::{Device, DeviceSend, Punt, Socket, SocketSend, Turn, Worker};
 use proto::member::Kind;
-use proto::packet::{Gso, Offload};
+use proto::packet::{Gso, Offload, Part};
 use sim::link::Link;
 use sim::packets;
 use sim::world::World;

@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::packet::MAX_SEGMENTS;
+
 /// Most bytes of one UDP GSO send: 65,535 less the IPv4 and UDP headers; the same bound serves IPv6.
 pub const MAX_SEND: usize = 65_507;
-
-/// Most datagrams of one UDP GSO send: `UDP_MAX_SEGMENTS` of kernels before 6.9, and what a receiver's GRO merges at most.
-pub const MAX_SEGMENTS: usize = 64;
 
 /// Messages that one receive call may fill.
 pub const RECV_SLOTS: usize = 64;

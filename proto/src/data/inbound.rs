@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{RecvBatch, RecvMeta};
-use super::{
-    Device, DeviceSend, ForwardingTable, MAX_PACKET, Part, Published, Punt, PuntQueue, SessionRow, Socket, Turn,
-};
+use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
 use crate::id::SessionIndex;
-use crate::packet::Offload;
 use crate::packet::coalesce::Run;
 use crate::packet::layout;
+use crate::packet::{MAX_PACKET, Offload, Part};
 use crate::route::Target;
 use crate::session::OpenError;
 use crate::stats::{DropCounters, DropReason};

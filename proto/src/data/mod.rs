@@ -19,13 +19,13 @@ pub(crate) use outbound::seal_staged;
 pub use punt::{Punt, PuntQueue};
 pub use table::{ForwardingTable, PeerRow, Published, SessionRow};
 
-use crate::packet::Offload;
+use crate::packet::{Offload, Part};
 use crate::stats::DropCounters;
 use crate::time::Instant;
 
 /// A TUN device as the fast path sees it: whole packets or super-packets with their offload state.
 pub trait Device {
-    /// Reads one packet or super-packet to the start of `buffer` (at least [`MAX_PACKET`] bytes) and returns its length.
+    /// Reads one packet or super-packet to the start of `buffer` (at least [`MAX_PACKET`](crate::packet::MAX_PACKET) bytes) and returns its length.
     /// `None`: nothing is waiting.
     fn recv(&mut self, buffer: &mut [u8]) -> Option<(usize, Offload)>;
 
@@ -103,18 +103,6 @@ impl Worker {
     pub fn poll_punt(&mut self) -> Option<Punt> {
         self.punts.pop()
     }
-}
-
-/// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).
-pub const MAX_PACKET: usize = 65_535;
-
-/// A piece of memory: where it starts, and how long it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Offset of its first byte.
-    pub start: usize,
-    /// Bytes.
-    pub len: usize,
 }
 
 /// What became of a packet given to a [`Device`].

@@ -5,14 +5,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::batch::{MAX_SEGMENTS, MAX_SEND, SendBatch};
-use super::{Device, ForwardingTable, MAX_PACKET, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
+use super::batch::{MAX_SEND, SendBatch};
+use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
 use crate::packet::coalesce::FlowKey;
 use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
-use crate::packet::{Gso, Offload};
+use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
 use crate::route::Target;
 use crate::session::TxLane;
 use crate::stats::{DropCounters, DropReason};

@@ -23,14 +23,17 @@ pub(crate) const PROLOGUE_LABEL: &[u8] = b"meshd v1";
 
 static PARAMS: LazyLock<Option<NoiseParams>> = LazyLock::new(|| NOISE_NAME.parse().ok());
 
-/// The X25519 public key of `secret` (RFC 7748 §6.1).
-pub(crate) fn public_key(secret: &SecretKey) -> PublicKey {
-    let mut bytes = [0; 32];
-    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-        dh.set(secret.as_bytes());
-        bytes.copy_from_slice(dh.pubkey());
+impl SecretKey {
+    /// The public half (RFC 7748 §6.1).
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        let mut bytes = [0; 32];
+        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            dh.set(self.as_bytes());
+            bytes.copy_from_slice(dh.pubkey());
+        }
+        PublicKey(bytes)
     }
-    PublicKey(bytes)
 }
 
 /// A Noise state for the side that `remote` decides: an initiator knows it, a responder does not.

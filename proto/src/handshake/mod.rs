@@ -8,7 +8,7 @@
 //! [`Received::open`] leaves nothing behind.
 
 mod cookie;
-pub(crate) mod crypto;
+mod crypto;
 mod initiator;
 mod limiter;
 mod responder;

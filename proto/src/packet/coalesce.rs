@@ -12,8 +12,7 @@ use super::layout::{
 };
 use super::segment::{ACK, CWR, FIN, PSH, Position, RST, SYN, Template, URG};
 use super::{Gso, Offload};
-use crate::data::batch::MAX_SEGMENTS;
-use crate::data::{MAX_PACKET, Part};
+use super::{MAX_PACKET, MAX_SEGMENTS, Part};
 
 /// Segments that become one packet on a device, with what is needed of the first one's headers.
 #[derive(Clone, Debug)]

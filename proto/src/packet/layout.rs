@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Gso;
-use crate::data::MAX_PACKET;
+use super::MAX_PACKET;
 
 /// The headers of one packet. All offsets count from the first byte of the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,18 @@ pub mod coalesce;
 pub mod icmp;
 pub mod layout;
 pub mod segment;
+/// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).
+pub const MAX_PACKET: usize = 65_535;
+
+/// A piece of memory: where it starts, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Offset of its first byte.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -37,3 +49,6 @@ pub enum Gso {
     /// UDP over IPv4 or IPv6 (USO).
     Udp,
 }
+
+/// Most segments of a super-packet, and most datagrams of one UDP GSO send: `UDP_MAX_SEGMENTS` of kernels before 6.9, and what a receiver's GRO merges at most.
+pub const MAX_SEGMENTS: usize = 64;

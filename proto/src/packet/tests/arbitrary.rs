@@ -4,13 +4,13 @@ use etherparse::{SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
 use super::{Arena, ROUTER_V4, ROUTER_V6, inner};
-use crate::data::batch::MAX_SEGMENTS;
-use crate::data::{MAX_PACKET, Part};
+use crate::packet::MAX_SEGMENTS;
 use crate::packet::coalesce::{FlowKey, Run};
 use crate::packet::icmp::{Unreachable, packet_too_big, unreachable};
 use crate::packet::layout::{self, Layout, Transport, Version};
 use crate::packet::segment::Segments;
 use crate::packet::{Gso, Offload, checksum};
+use crate::packet::{MAX_PACKET, Part};
 
 /// A packet with some bytes overwritten; most often its length field still fits.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Inner, a_udp_packet, inner, naive_sum};
-use crate::data::MAX_PACKET;
+use crate::packet::MAX_PACKET;
 use crate::packet::checksum;
 use crate::packet::layout::{Layout, Transport, Version};
 

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::{Arena, Inner, a_tcp_packet, a_udp_packet, checksums, inner};
-use crate::data::MAX_PACKET;
-use crate::data::batch::MAX_SEGMENTS;
+use crate::packet::MAX_PACKET;
+use crate::packet::MAX_SEGMENTS;
 use crate::packet::coalesce::{FlowKey, Run, same_udp_flow};
 use crate::packet::layout::{self, Layout, Malformed, Version};
 use crate::packet::{Gso, Offload, checksum};

@@ -1,7 +1,7 @@
 //! Layout: what is found, and which field is blamed.
 
 use super::{DESTINATION_V4, DESTINATION_V6, Inner, SOURCE_V4, SOURCE_V6, a_tcp_packet, a_udp_packet};
-use crate::data::MAX_PACKET;
+use crate::packet::MAX_PACKET;
 use crate::packet::layout::{self, Layout, Malformed, Transport, Version};
 
 #[test]

@@ -14,7 +14,7 @@ use etherparse::{
 };
 use proptest::prelude::*;
 
-use crate::data::Part;
+use crate::packet::Part;
 use crate::packet::coalesce::Run;
 use crate::packet::layout::{Layout, Transport, Version};
 use crate::packet::segment::Segments;
