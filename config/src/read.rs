@@ -1,6 +1,5 @@
 //! Walks a parsed TOML file by hand: records every problem and goes on, where serde would stop at the first.
 
-use std::fmt;
 use std::path::Path;
 
 use toml::Spanned;
@@ -8,23 +7,10 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, Problem, quote};
 use crate::scalar::{self, article};
+use crate::shape::{self, Shape};
 use crate::source::{Place, Source};
 use crate::suggest;
 use crate::syntax::{self, Complaint, Damage};
-
-/// A kind of table: its name, how often it may stand in a file, and its keys.
-#[derive(Debug)]
-pub(crate) struct Shape {
-    pub(crate) name: &'static str,
-    pub(crate) many: bool,
-    pub(crate) keys: &'static [&'static str],
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.many { write!(f, "[[{}]]", self.name) } else { write!(f, "[{}]", self.name) }
-    }
-}
 
 /// A table of a file, or the place of one that is absent and has its defaults.
 #[derive(Clone, Copy)]
@@ -168,7 +154,7 @@ impl<'t> Reader<'t> {
             let fault = Fault::new(format!("unknown key {} in {shape}", quote(name)));
             let fault = match suggest::nearest(name, shape.keys.iter().copied()) {
                 Some(near) => fault.help(format!("did you mean \"{near}\"?")),
-                None => match crate::shape::owner_of(name) {
+                None => match shape::owner_of(name) {
                     Some(owner) => fault.help(format!("it belongs in {owner}")),
                     None => fault.help(format!("known keys: {}", shape.keys.join(", "))),
                 },

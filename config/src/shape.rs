@@ -1,6 +1,20 @@
 //! The tables and keys that the two files know: the one list that reader, suggestions and reference file agree on.
 
-use crate::read::Shape;
+use std::fmt;
+
+/// A kind of table: its name, how often it may stand in a file, and its keys.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) many: bool,
+    pub(crate) keys: &'static [&'static str],
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.many { write!(f, "[[{}]]", self.name) } else { write!(f, "[{}]", self.name) }
+    }
+}
 
 pub(crate) const NODE: Shape = one("node", &["name", "key_file", "mesh", "psk_file"]);
 pub(crate) const INTERFACE: Shape = one("interface", &["name", "mtu", "table", "mark"]);

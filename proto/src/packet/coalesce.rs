@@ -337,11 +337,3 @@ impl FlowKey {
         Some(Self { headers })
     }
 }
-
-/// Whether `packet` may follow the datagram of `previous` in one super-packet: the sender may mark it as a continuation
-/// if both have a partial checksum and consecutive counters of one lane.
-#[inline]
-#[must_use]
-pub fn same_udp_flow(previous: &FlowKey, packet: &[u8], layout: &Layout) -> bool {
-    FlowKey::of(packet, layout).as_ref() == Some(previous)
-}

@@ -151,18 +151,6 @@ pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-/// The byte of DSCP and ECN: IPv4 TOS, IPv6 traffic class (RFC 2474, RFC 3168).
-#[inline]
-#[must_use]
-pub fn dscp_ecn(packet: &[u8]) -> Option<u8> {
-    let [first, second] = *packet.first_chunk()?;
-    match first >> 4 {
-        4 => Some(second),
-        6 => Some(first << 4 | second >> 4),
-        _ => None,
-    }
-}
-
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// More-fragments flag and fragment offset (RFC 791 §3.1): all zero in a whole packet.

@@ -103,7 +103,6 @@ proptest! {
         prop_assert_eq!(checksum::complete_at(&mut bytes, start, offset), fits);
         checksum::write_ipv4_header(&mut bytes, len);
         _ = layout::addresses(&bytes);
-        _ = layout::dscp_ecn(&bytes);
         _ = FlowKey::of(&bytes, &layout);
         if let Ok(layout) = Layout::parse(&bytes) {
             checksum::complete(&mut bytes, &layout);

@@ -62,8 +62,4 @@ fn addresses_and_traffic_class_are_read_without_a_parse() {
     let v6 = Inner { version: Version::V6, ..a_udp_packet(5, 5) }.bytes();
     assert_eq!(layout::addresses(&v6), Some((SOURCE_V6.into(), DESTINATION_V6.into())));
     assert_eq!(layout::addresses(&v6[..39]), None);
-    assert_eq!(layout::dscp_ecn(&[0x45, 0xb9]), Some(0xb9));
-    assert_eq!(layout::dscp_ecn(&[0x6b, 0x9f]), Some(0xb9));
-    assert_eq!(layout::dscp_ecn(&[0x75, 0xb9]), None);
-    assert_eq!(layout::dscp_ecn(&[0x45]), None);
 }
