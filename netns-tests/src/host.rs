@@ -236,8 +236,10 @@ impl Host {
     }
 
     pub(crate) fn bring_up(&self, interface: &str, addresses: &[&str]) {
-        // No link-local address and no address detection: nothing happens on a link that the test did not ask for.
-        self.ok(&format!("ip link set {interface} addrgenmode none"));
+        // No address detection and no solicitations: an address is usable at once, and a link is quiet.
+        for (setting, value) in [("accept_dad", "0"), ("router_solicitations", "0")] {
+            self.set_sysctl(&format!("net/ipv6/conf/{interface}/{setting}"), value);
+        }
         self.ok(&format!("ip link set {interface} up"));
         for address in addresses {
             self.add_address(interface, address);

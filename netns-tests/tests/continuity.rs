@@ -111,8 +111,8 @@ fn a_tcp_connection_survives_the_peers_restart_after_kill_9() {
 /// Gives edge2 another address on the switch, as a new lease does.
 fn move_edge2(site: &Site) -> Instant {
     let host = site.edge_host(2);
-    host.add_address("eth0", "192.0.2.77/24");
     host.ok(&format!("ip address del {}/24 dev eth0", underlay(2, Family::V4)));
+    host.add_address("eth0", "192.0.2.77/24");
     Instant::now()
 }
 
