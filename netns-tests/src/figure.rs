@@ -18,11 +18,12 @@ pub fn figure(text: &str) {
 /// Passes the figures in a lab's output on to this process's output and to the file that collects them.
 pub(crate) fn pass_on(output: &str) {
     let mut file = env::var_os(FILE).and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
-    for line in output.lines().filter(|line| line.starts_with(MARK)) {
-        println!("{line}");
+    // Not only at the start of a line: libtest leaves the test's name before the first.
+    for figure in output.lines().filter_map(|line| Some(line.split_once(MARK)?.1)) {
+        println!("{MARK}{figure}");
         if let Some(file) = &mut file {
             // One write per line: tests run in parallel and append to the same file. Losing a figure fails nothing.
-            let _ = file.write_all(format!("{}\n", line.trim_start_matches(MARK)).as_bytes());
+            let _ = file.write_all(format!("{figure}\n").as_bytes());
         }
     }
 }
