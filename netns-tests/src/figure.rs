@@ -18,12 +18,12 @@ pub fn figure(text: &str) {
 /// Passes the figures in a lab's output on to this process's output and to the file that collects them.
 pub(crate) fn pass_on(output: &str) {
     let mut file = env::var_os(FILE).and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
-    // The first figure of a test stands behind the test's name.
-    for (_, text) in output.lines().filter_map(|line| line.split_once(MARK)) {
-        println!("{MARK}{text}");
+    // Not only at the start of a line: libtest leaves the test's name before the first.
+    for figure in output.lines().filter_map(|line| Some(line.split_once(MARK)?.1)) {
+        println!("{MARK}{figure}");
         if let Some(file) = &mut file {
             // One write per line: tests run in parallel and append to the same file. Losing a figure fails nothing.
-            let _ = file.write_all(format!("{text}\n").as_bytes());
+            let _ = file.write_all(format!("{figure}\n").as_bytes());
         }
     }
 }

@@ -121,13 +121,11 @@ pub fn tcp_transfer_marked(from: &Host, to: &Host, address: &str, transfer: Tran
     let listener = to.enter(|| TcpListener::bind(SocketAddr::new(address, 0))).expect("listen");
     let target = listener.local_addr().expect("a listener has an address");
     let started = Instant::now();
+    let nobody_comes = AtomicBool::new(false);
     let (sent, received) = thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(&listener, transfer.bytes));
+        let receiver = scope.spawn(|| receive(&listener, &nobody_comes, transfer.bytes));
         let sender = from.enter(|| TcpStream::connect_timeout(&target, STUCK)).and_then(|s| send(s, transfer, marker));
-        if sender.is_err() {
-            // Release the receiver from accept(): nobody else will come.
-            drop(to.enter(|| TcpStream::connect_timeout(&target, STUCK)));
-        }
+        nobody_comes.store(sender.is_err(), Ordering::Release);
         (sender, receiver.join().expect("the receiver does not panic"))
     });
     let took = started.elapsed();
@@ -141,16 +139,17 @@ pub fn tcp_transfer_marked(from: &Host, to: &Host, address: &str, transfer: Tran
 
 fn send(mut stream: TcpStream, transfer: Transfer, marker: &[u8]) -> io::Result<digest::Digest> {
     stream.set_write_timeout(Some(STUCK))?;
-    let (mut context, mut content) = (digest::Context::new(&digest::SHA256), Content::default());
+    let mut context = digest::Context::new(&digest::SHA256);
     let mut block = vec![0; 64 << 10];
-    let (started, mut sent) = (Instant::now(), 0);
+    Content::default().fill(&mut block);
+    let (started, mut sent) = (Instant::now(), 0u64);
     while sent < transfer.bytes {
         let room = usize::try_from(transfer.bytes - sent).unwrap_or(usize::MAX).min(block.len());
         let part = block.get_mut(..room).unwrap_or_default();
-        content.fill(part);
-        if sent == 0 {
-            part.iter_mut().zip(marker).for_each(|(byte, mark)| *byte = *mark);
-        }
+        // Its place makes every block another, so that none can stand in for another; the marker begins the first.
+        let place = sent.to_be_bytes();
+        let stamp = if sent == 0 && !marker.is_empty() { marker } else { &place };
+        part.iter_mut().zip(stamp).for_each(|(byte, new)| *byte = *new);
         context.update(part);
         stream.write_all(part)?;
         sent += room as u64;
@@ -163,8 +162,28 @@ fn send(mut stream: TcpStream, transfer: Transfer, marker: &[u8]) -> io::Result<
     Ok(context.finish())
 }
 
-fn receive(listener: &TcpListener, expected: u64) -> io::Result<(SocketAddr, u64, digest::Digest)> {
-    let (mut stream, source) = listener.accept()?;
+fn accept(listener: &TcpListener, nobody_comes: &AtomicBool) -> io::Result<(TcpStream, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    loop {
+        match listener.accept() {
+            Ok((stream, source)) => {
+                stream.set_nonblocking(false)?;
+                return Ok((stream, source));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !nobody_comes.load(Ordering::Acquire) => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn receive(
+    listener: &TcpListener,
+    nobody_comes: &AtomicBool,
+    expected: u64,
+) -> io::Result<(SocketAddr, u64, digest::Digest)> {
+    let (mut stream, source) = accept(listener, nobody_comes)?;
     stream.set_read_timeout(Some(STUCK))?;
     let (mut context, mut total, mut block) = (digest::Context::new(&digest::SHA256), 0, vec![0; 256 << 10]);
     loop {
@@ -300,20 +319,28 @@ impl Stream {
         Self { route, end_sending, end_receiving, sent, arrivals, sender: Some(sender), receiver: Some(receiver) }
     }
 
+    /// Datagrams sent so far; the next one has this number.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
+    }
+
     /// Datagrams that arrived so far.
     #[must_use]
     pub fn arrived(&self) -> usize {
         self.lock().len()
     }
 
-    /// Waits for an arrival later than `moment`, and returns how much later it was.
+    /// Waits for the arrival of a datagram sent from now on, and returns how much later than `moment` it came.
     ///
     /// # Panics
-    /// When there is none within `limit` of `moment`.
+    /// When none arrives within `limit` of `moment`.
     #[track_caller]
-    pub fn wait_arrival_after(&self, moment: Instant, limit: Duration) -> Duration {
+    pub fn wait_next_arrival(&self, moment: Instant, limit: Duration) -> Duration {
         let what = format!("an arrival of the {}", self.route);
-        let look = || self.lock().iter().map(|(_, at)| *at).find(|at| *at > moment);
+        // One number more: the sender may be between handing a datagram over and counting it.
+        let next = self.sent() + 1;
+        let look = || self.lock().iter().find(|(number, _)| *number >= next).map(|(_, at)| *at);
         let arrival = wait_for(limit.saturating_sub(moment.elapsed()), &what, look);
         arrival.duration_since(moment)
     }

@@ -66,7 +66,7 @@ fn restart_under(lab: &Lab, direction: impl Fn(&Site) -> (Host, Host, String)) -
     two.kill9();
     let restarted = Instant::now();
     let _two = site.mesh.spawn(&edge(2));
-    let after = stream.wait_arrival_after(restarted, RECOVERY);
+    let after = stream.wait_next_arrival(restarted, RECOVERY);
     assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V6), 3).lost(), 0, "the other family too");
     after
 }
@@ -128,7 +128,7 @@ fn move_under(lab: &Lab, name: &str, directions: &[(usize, usize)]) {
     }
     let moved = move_edge2(&site);
     for stream in &streams {
-        let after = stream.wait_arrival_after(moved + Duration::from_millis(1), RECOVERY);
+        let after = stream.wait_next_arrival(moved, RECOVERY);
         figure(&format!("the peer changes its address, {name}: {} ms", after.as_millis()));
     }
     wait_until(RECOVERY, "the new path is shown", || {

@@ -109,7 +109,7 @@ fn a_stream_counts_what_arrived_and_what_did_not() {
         observe(Duration::from_millis(300));
         let opened = Instant::now();
         b.ok("nft delete table inet wall");
-        stream.wait_arrival_after(opened, Duration::from_secs(2));
+        stream.wait_next_arrival(opened, Duration::from_secs(2));
         let report = stream.stop();
         assert!(report.lost() > 100 && report.longest_gap > Duration::from_millis(250), "{report:?}");
     });
