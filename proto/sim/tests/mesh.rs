@@ -7,6 +7,7 @@ use proto::id::EndpointName;
 use proto::member::Kind;
 use proto::peer::PeerState;
 use sim::link::Link;
+use sim::packets;
 use sim::world::World;
 
 /// A started world of `count` edges in one community.
@@ -140,6 +141,25 @@ fn a_peer_that_restarts_right_after_connecting_and_speaks_first_is_answered_at_o
         assert_eq!(world.numbers(other), [2], "way {way:?}");
         assert_eq!(world.numbers(restarted), [3], "way {way:?}");
     }
+}
+
+#[test]
+fn the_reply_to_a_restarted_peers_first_packet_goes_out_on_its_new_session() {
+    let (mut world, names) = mesh(16, Link::GOOD, 2);
+    let (other, restarted) = (&names[0], &names[1]);
+    world.send(other, restarted, 1);
+    world.run_for(Duration::from_secs(5));
+    world.kill(restarted);
+    world.start(restarted);
+    world.send(restarted, other, 2);
+    // Initiation and response are through; the packet is on its way. Its reply is there the moment that it arrives, before
+    // the core has heard of it.
+    world.run_for(Duration::from_micros(2500));
+    let reply = packets::numbered(world.inner(other), world.inner(restarted), 3, 100);
+    world.host(other).send_packet(reply);
+    world.run_for(Duration::from_millis(2));
+    assert_eq!(world.numbers(other), [2]);
+    assert_eq!(world.numbers(restarted), [3]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
 use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
 use crate::route::Target;
-use crate::session::TxLane;
+use crate::session::{Session, TxLane};
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, TAG_LEN};
@@ -35,9 +35,9 @@ pub(super) struct Outbound {
     batch: SendBatch,
     /// What the last datagram of the open batch carried, if it was UDP: the next of its flow may continue it.
     flow: Option<FlowKey>,
-    /// This worker's lane of each peer's session.
-    lanes: Vec<Option<TxLane>>,
-    /// The lane that is looked at next, to see whether its session is over.
+    /// This worker's lanes of each peer's sessions.
+    lanes: Vec<Lanes>,
+    /// The peer whose lanes are looked at next, to see whether their sessions are over.
     pruned: usize,
 }
 
@@ -103,12 +103,12 @@ impl Outbound {
         if budget == 0 { Turn::More } else { Turn::Drained }
     }
 
-    /// Lets go of one lane per turn if its session is over, so that keys do not live on with peers that nobody talks to.
+    /// Lets go of one peer's lanes per turn if their sessions are over, so that keys do not live on with peers that nobody talks to.
     fn prune(&mut self, table: &ForwardingTable) {
         let peer = u32::try_from(self.pruned).ok().and_then(|index| table.peer(PeerId(index)));
         self.pruned = match self.lanes.get_mut(self.pruned) {
-            Some(slot) => {
-                slot.take_if(|lane| peer.is_none_or(|row| !Arc::ptr_eq(lane.session(), &row.session)));
+            Some(lanes) => {
+                lanes.keep(peer);
                 self.pruned + 1
             }
             None => 0,
@@ -141,11 +141,17 @@ impl Outbound {
             context.drops.add(DropReason::MalformedPacket, 1);
             return Sealed::All;
         };
-        let Some(lane) = claim(&mut self.lanes, self.lane, peer, row) else {
+        if self.lanes.len() <= peer.index() {
+            self.lanes.resize_with(peer.index() + 1, Lanes::default);
+        }
+        let session = row.sending();
+        let Some(lane) = self.lanes.get_mut(peer.index()).and_then(|lanes| lanes.of(session, self.lane)) else {
             context.drops.add(DropReason::SessionExhausted, 1);
             return Sealed::All;
         };
-        let mut sealer = Sealer { row, lane, batch: &mut self.batch, flow: &mut self.flow, offload: rest.offload };
+        let capabilities = session.capabilities;
+        let mut sealer =
+            Sealer { row, capabilities, lane, batch: &mut self.batch, flow: &mut self.flow, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
         if sealer.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
@@ -191,17 +197,32 @@ fn is_broadcast(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
-/// This worker's lane of the peer's current session.
-#[inline]
-fn claim<'l>(lanes: &'l mut Vec<Option<TxLane>>, lane: u8, peer: PeerId, row: &PeerRow) -> Option<&'l mut TxLane> {
-    if lanes.len() <= peer.index() {
-        lanes.resize_with(peer.index() + 1, || None);
+/// A worker's lanes of one peer's sessions: the one that was used last, and the one before, to which the core may go back where
+/// handshakes crossed. A lane is handed out once, so one that is still of use must be kept.
+#[derive(Default)]
+struct Lanes([Option<TxLane>; 2]);
+
+impl Lanes {
+    /// The lane of `session`, claimed now if need be.
+    #[inline]
+    fn of(&mut self, session: &Arc<Session>, lane: u8) -> Option<&mut TxLane> {
+        let [last, before] = &mut self.0;
+        let is_of = |held: &Option<TxLane>| held.as_ref().is_some_and(|held| Arc::ptr_eq(held.session(), session));
+        if !is_of(last) {
+            std::mem::swap(last, before);
+            if !is_of(last) {
+                *last = session.claim(lane);
+            }
+        }
+        last.as_mut()
     }
-    let slot = lanes.get_mut(peer.index())?;
-    if !slot.as_ref().is_some_and(|held| Arc::ptr_eq(held.session(), &row.session)) {
-        *slot = row.session.claim(lane);
+
+    /// Lets go of the lanes that the peer's row has no use for any more.
+    fn keep(&mut self, row: Option<&PeerRow>) {
+        for held in &mut self.0 {
+            held.take_if(|lane| row.is_none_or(|row| !row.has(lane.session())));
+        }
     }
-    slot.as_mut()
 }
 
 /// Most datagrams of this length that one send takes.
@@ -212,6 +233,7 @@ fn fits(len: usize) -> usize {
 /// Seals the segments of one packet, with the one session that they all go out on.
 struct Sealer<'w> {
     row: &'w PeerRow,
+    capabilities: Capabilities,
     lane: &'w mut TxLane,
     batch: &'w mut SendBatch,
     flow: &'w mut Option<FlowKey>,
@@ -229,7 +251,7 @@ impl Sealer<'_> {
             return Sealed::Until(0);
         }
         let continues = first == 0 && self.continues_flow(packet, segments);
-        let coal = self.row.session.capabilities.contains(Capabilities::COAL);
+        let coal = self.capabilities.contains(Capabilities::COAL);
         let mut sealed = (0u64, 0u64);
         let mut outcome = Sealed::All;
         for index in first..count {
@@ -253,7 +275,7 @@ impl Sealer<'_> {
     fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> bool {
         let len = segments.len_of(index) + OVERHEAD;
         let Some(slot) = self.batch.push(self.row.remote, len) else { return false };
-        let done = seal(segments, index, self.offload, self.row.session.capabilities, flags, self.lane, slot);
+        let done = seal(segments, index, self.offload, self.capabilities, flags, self.lane, slot);
         if !done {
             self.batch.pop(len);
         }
@@ -264,9 +286,8 @@ impl Sealer<'_> {
     /// to its kernel as one super-packet. Remembers this one for the next.
     fn continues_flow(&mut self, packet: &[u8], segments: &Segments<'_>) -> bool {
         let both = Capabilities::COAL.and(Capabilities::CSUM_PARTIAL);
-        let mergeable = self.offload.gso == Gso::None
-            && self.offload.partial_checksum
-            && self.row.session.capabilities.contains(both);
+        let mergeable =
+            self.offload.gso == Gso::None && self.offload.partial_checksum && self.capabilities.contains(both);
         let current = if mergeable { FlowKey::of(packet, segments.layout()) } else { None };
         let follows = !self.batch.is_empty() && current.is_some() && *self.flow == current;
         *self.flow = current;

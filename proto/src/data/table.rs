@@ -19,10 +19,27 @@ use crate::stats::Activity;
 pub struct PeerRow {
     /// The session in use.
     pub session: Arc<Session>,
+    /// One that we answered: to be used from the moment that the peer has used it. The peer may have forgotten the other.
+    pub next: Option<Arc<Session>>,
     /// Where its datagrams go.
     pub remote: SocketAddr,
     /// Where traffic is counted.
     pub activity: Arc<Activity>,
+}
+
+impl PeerRow {
+    /// The session to send on now.
+    #[inline]
+    #[must_use]
+    pub fn sending(&self) -> &Arc<Session> {
+        self.next.as_ref().filter(|next| next.is_used()).unwrap_or(&self.session)
+    }
+
+    /// Whether `session` is one of those that may be sent on.
+    #[must_use]
+    pub fn has(&self, session: &Arc<Session>) -> bool {
+        Arc::ptr_eq(&self.session, session) || self.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, session))
+    }
 }
 
 /// How to receive on a session.

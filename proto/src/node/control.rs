@@ -7,7 +7,6 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
-use crate::data::PeerRow;
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::peer::{Probe, ProbePurpose};
@@ -193,10 +192,7 @@ impl Node {
             return;
         }
         peer.remote = Some(remote);
-        if let Some(row) = self.table.peer(id).cloned() {
-            self.table.set_peer(id, Some(PeerRow { remote, ..row }));
-            self.is_table_dirty = true;
-        }
+        self.publish_row(id);
         self.emit(Event::Moved { peer: id, remote });
     }
 

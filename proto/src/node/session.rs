@@ -58,6 +58,7 @@ impl Node {
         let Some(live) = self.live_mut(id, now) else { return };
         let old = live.next.replace(established);
         self.forget_session(old);
+        self.publish_row(id);
     }
 
     /// A session to send on from now on.
@@ -87,7 +88,8 @@ impl Node {
             // The peer sends on ours from its next datagram on; until then this one is for receiving only.
             let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
             let old = live.and_then(|live| live.previous.replace(next));
-            return self.forget_session(old);
+            self.forget_session(old);
+            return self.publish_row(id);
         }
         // A handshake of our own that is still under way is moot now.
         self.drop_attempt(id);
@@ -105,7 +107,6 @@ impl Node {
     }
 
     fn promote(&mut self, id: PeerId, established: Established, remote: SocketAddr, now: Instant) {
-        let session = Arc::clone(&established.session);
         let Some(live) = self.live_mut(id, now) else { return };
         live.unanswered = None;
         let before = live.current.replace(established);
@@ -118,9 +119,7 @@ impl Node {
         peer.unreachable_since = None;
         peer.refusal = None;
         peer.rekeys += u64::from(rekeyed);
-        let row = PeerRow { session, remote, activity: Arc::clone(&peer.activity) };
-        self.table.set_peer(id, Some(row));
-        self.is_table_dirty = true;
+        self.publish_row(id);
         self.emit(if rekeyed { Event::Rekeyed { peer: id } } else { Event::Connected { peer: id, remote } });
         self.flush(id, now);
     }
@@ -233,8 +232,12 @@ impl Node {
         let previous = live.previous.take_if(|old| now - old.at >= reject);
         // The initiator may use it as long: it cannot know whether what would have confirmed it was lost.
         let next = live.next.take_if(|unused| now - unused.at >= reject);
+        let had_next = next.is_some();
         self.forget_session(previous);
         self.forget_session(next);
+        if had_next {
+            self.publish_row(id);
+        }
     }
 
     /// Ends everything with a peer here, without a word to it.
@@ -255,6 +258,21 @@ impl Node {
         if over {
             self.tear_down(id);
         }
+    }
+
+    /// Tells the workers how to send to a peer, from what is known of it now.
+    pub(super) fn publish_row(&mut self, id: PeerId) {
+        let next = self.peer(id).and_then(|peer| peer.live.as_ref()?.next.as_ref());
+        let next = next.filter(|next| !self.is_crossed(id, next)).map(|next| Arc::clone(&next.session));
+        let Some(peer) = self.peer(id) else { return };
+        let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
+            session: Arc::clone(&current.session),
+            next,
+            remote,
+            activity: Arc::clone(&peer.activity),
+        });
+        self.table.set_peer(id, row);
+        self.is_table_dirty = true;
     }
 
     fn publish_session(&mut self, id: PeerId, session: &Arc<Session>) {

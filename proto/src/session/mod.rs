@@ -45,6 +45,7 @@ pub struct Session {
     /// Lanes that were claimed, one bit each.
     claimed: [AtomicU64; 4],
     confirmed: AtomicBool,
+    used: AtomicBool,
 }
 
 /// Why a datagram did not open.
@@ -84,6 +85,7 @@ impl Session {
             windows: (0..lanes).map(|_| Mutex::new(ReplayWindow::default())).collect(),
             claimed: Default::default(),
             confirmed: AtomicBool::new(confirmed),
+            used: AtomicBool::new(false),
         }))
     }
 
@@ -91,6 +93,14 @@ impl Session {
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a datagram of the peer's was opened on it, which proves that the peer holds the keys. A worker knows this
+    /// before the core does.
+    #[inline]
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Records that the peer used the session; returns whether that was news.
@@ -141,6 +151,9 @@ impl RxLane<'_> {
         }
         let len = self.session.open.open(header.counter, datagram).map_err(|AeadError| OpenError::Authentication)?;
         self.window.mark(sequence);
+        if !self.session.is_used() {
+            self.session.used.store(true, Ordering::Relaxed);
+        }
         Ok(len)
     }
 
