@@ -8,10 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
+
+use crate::wait::wait_until;
 
 /// A network namespace. Clones are the same host; it ends with the lab.
 #[derive(Clone)]
@@ -246,9 +249,30 @@ impl Host {
         }
     }
 
+    /// Waits until the kernel has done what it does later when a link comes up: carrier, link-local address, local
+    /// routes of IPv6 addresses. A picture of the host taken before would not equal one taken after.
+    #[track_caller]
+    pub(crate) fn wait_settled(&self, interface: &str) {
+        wait_until(Duration::from_secs(5), &format!("{interface} of {} has settled", self.name()), || {
+            let link = self.json(&format!("ip -j link show {interface}"));
+            link[0]["operstate"] == "UP" && self.enter(|| ipv6_has_settled(interface))
+        });
+    }
+
     /// Adds `address` (`192.0.2.1/24`) to `interface`; usable at once.
     pub fn add_address(&self, interface: &str, address: &str) {
         let nodad = if address.contains(':') { " nodad" } else { "" };
         self.ok(&format!("ip address add {address} dev {interface}{nodad}"));
     }
+}
+
+/// Whether `interface` has a link-local address, and each of its addresses has a local route.
+fn ipv6_has_settled(interface: &str) -> bool {
+    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    let (addresses, routes) = (read("if_inet6"), read("ipv6_route"));
+    let of_interface = |line: &&str| line.split_whitespace().last() == Some(interface);
+    let mine: Vec<&str> =
+        addresses.lines().filter(of_interface).filter_map(|line| line.split_whitespace().next()).collect();
+    let has_route = |address: &&str| routes.lines().filter(of_interface).any(|route| route.starts_with(*address));
+    mine.iter().any(|address| address.starts_with("fe80")) && mine.iter().all(has_route)
 }

@@ -158,6 +158,7 @@ impl Lab {
         switch.host.ok(&format!("ip link set {port} addrgenmode none"));
         switch.host.ok(&format!("ip link set {port} master br0 up"));
         host.bring_up(&interface, addresses);
+        host.wait_settled(&interface);
         interface
     }
 
@@ -167,6 +168,8 @@ impl Lab {
         a.ok(&format!("ip link add {here} type veth peer name {there} netns {}", b.name()));
         a.bring_up(&here, at_a);
         b.bring_up(&there, at_b);
+        a.wait_settled(&here);
+        b.wait_settled(&there);
         (here, there)
     }
 }

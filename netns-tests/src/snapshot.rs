@@ -26,6 +26,9 @@ const VOLATILE: [&str; 6] = ["valid_life_time", "preferred_life_time", "expires"
 /// Trees of `/proc/sys` whose values belong to the namespace.
 const SYSCTLS: [&str; 3] = ["net/ipv4", "net/ipv6", "net/core"];
 
+/// Shown in every namespace, but of the machine: another program's business.
+const OF_THE_MACHINE: [&str; 4] = ["rmem_max", "rmem_default", "wmem_max", "wmem_default"];
+
 /// Links, addresses, rules, routes, packet filters and sysctls of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -108,6 +111,9 @@ fn sysctls() -> Vec<(String, String)> {
 fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
+        if OF_THE_MACHINE.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, found);
         } else if let Ok(text) = fs::read_to_string(&path) {
