@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -9,10 +10,16 @@ use super::Host;
 use super::error::{During as _, HostError};
 use super::journal::{Kernel, LinkBefore};
 use super::netlink::{
-    ADDRESS_MODE_NONE, Address, Link, LinkSettings, MAIN_TABLE, Route, RouteKind, RouteRequest, RouteSpec, RuleSpec,
+    ADDRESS_MODE_NONE, Address, LOCAL_TABLE, Link, LinkSettings, MAIN_TABLE, Route, RouteKind, RouteRequest, RouteSpec,
+    RuleSpec,
 };
 use super::plan::{HostNote, Plan, ROUTE_PROTOCOL};
 use super::routes::{Action, Change, Desired, MainRoute, Present, changes, desired_routes, in_mesh};
+
+/// How often, and how far apart, to look for the local routes of new addresses: half a second in all, after which it is better to
+/// start without one than not at all.
+const ADDRESS_TRIES: u32 = 250;
+const ADDRESS_WAIT: Duration = Duration::from_millis(2);
 
 impl Host {
     pub(super) async fn apply(&mut self, plan: Plan) -> Result<(), HostError> {
@@ -119,7 +126,21 @@ impl Host {
             }
             self.undo.addresses.retain(|ours| *ours != address);
         }
-        self.write_journal()
+        self.write_journal()?;
+        self.await_addresses(&wanted).await
+    }
+
+    /// Waits until the kernel receives on the addresses. It makes the local route of an IPv6 one later, from a work queue
+    /// (some 10 ms under load), and a packet that came in before would be answered with "no route".
+    async fn await_addresses(&self, wanted: &[IpNet]) -> Result<(), HostError> {
+        for _ in 0..ADDRESS_TRIES {
+            let local = self.netlink.routes(LOCAL_TABLE).await.during("list", "routes of table local")?;
+            if wanted.iter().all(|address| local.iter().any(|route| route.prefix == *address)) {
+                break;
+            }
+            tokio::time::sleep(ADDRESS_WAIT).await;
+        }
+        Ok(())
     }
 
     async fn set_routes(&mut self, plan: &Plan, links: &[Link], index: u32) -> Result<(), HostError> {

@@ -45,6 +45,8 @@ const HEADER: usize = 16;
 
 /// Table main.
 pub(super) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+/// The table in which the kernel keeps the addresses of this machine.
+pub(super) const LOCAL_TABLE: u32 = 255;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
