@@ -110,8 +110,8 @@ const fn metric(
     Metric { key, title, decimals, is_higher_better: matches!(group, Group::Throughput), group, of }
 }
 
-const fn higher_is_better(metric: Metric) -> Metric {
-    Metric { is_higher_better: true, ..metric }
+const fn higher_is_better(metric: &Metric) -> Metric {
+    Metric { is_higher_better: true, ..*metric }
 }
 
 /// Every figure that is compared, in the order of the tables.
@@ -130,7 +130,7 @@ pub(crate) const METRICS: [Metric; 18] = [
     metric(Group::Cost, "first_ping_ms", "start to first ping ms", 0, |r| r.first_ping_ms),
     metric(Group::Latency, "ping_p50_us", "ping p50 us", 0, |r| r.ping.map(|p| p.p50_us)),
     metric(Group::Latency, "ping_p99_us", "ping p99 us", 0, |r| r.ping.map(|p| p.p99_us)),
-    higher_is_better(metric(Group::Latency, "ping_pong_rate", "request-response /s", 0, |r| {
+    higher_is_better(&metric(Group::Latency, "ping_pong_rate", "request-response /s", 0, |r| {
         r.ping_pong.map(|p| p.rate)
     })),
     metric(Group::Latency, "ping_pong_p99_us", "request-response p99 us", 0, |r| r.ping_pong.map(|p| p.p99_us)),

@@ -14,7 +14,7 @@ pub(crate) const EASYTIER: Peer = Peer {
     programs: &["easytier-core"],
     install: Install::Crate {
         package: "easytier",
-        version: "2.4.5",
+        version: "2.0.3",
         debian: &["protobuf-compiler", "clang", "libclang-dev", "pkg-config"],
     },
     version: Some("--version"),

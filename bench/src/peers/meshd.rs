@@ -53,17 +53,20 @@ fn write_files(sides: &[&Side; 2], cipher: &str) -> Outcome {
 fn endpoint(side: &Side) -> Outcome<String> {
     fs::create_dir(side.file(side.name))?;
     let key = side.file(&format!("{}/private.key", side.name));
-    let done = side.host.output(side.daemon().args(["key", "generate", "--out"]).arg(key));
-    if !done.is_ok() {
-        return Err(done.to_string().into());
-    }
+    run(side, side.daemon().args(["key", "generate", "--out"]).arg(&key))?;
+    let public = run(side, side.daemon().args(["key", "show"]).arg(&key))?;
     Ok(format!(
         "\n[[endpoint]]\nname = \"bench.{}\"\npublic_key = {:?}\npublic_addresses = [{:?}]\naddress = {:?}\n",
         side.name,
-        done.stdout.trim(),
+        public.trim(),
         side.link.mine,
         side.tunnel.mine,
     ))
+}
+
+fn run(side: &Side, command: &mut Command) -> Outcome<String> {
+    let done = side.host.output(command);
+    if done.is_ok() { Ok(done.stdout) } else { Err(done.to_string().into()) }
 }
 
 fn node(side: &Side, cipher: &str) -> String {
