@@ -16,6 +16,9 @@ use crate::{Outcome, tools};
 const FEW: u64 = 50;
 const MANY: u64 = 250;
 
+/// Callgrind counts one `rep movsb` as one instruction per byte; glibc would take it for copies over 2 KiB.
+const COPY_BY_VECTORS: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824";
+
 /// Prints a table.
 pub(crate) fn count() -> Outcome {
     tools::need("valgrind").map_err(|error| format!("{error}; on Debian: apt-get install valgrind"))?;
@@ -55,6 +58,7 @@ fn run(program: &Path, arguments: &[&str]) -> Outcome<u64> {
         .args(["--tool=callgrind", &format!("--callgrind-out-file={}", file.display())])
         .arg(program)
         .args(arguments)
+        .env("GLIBC_TUNABLES", COPY_BY_VECTORS)
         .output()?;
     let text = fs::read_to_string(&file).unwrap_or_default();
     // Left behind it would only fill the folder.
