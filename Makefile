@@ -1,5 +1,5 @@
 # Everything sets up what it needs: on a fresh machine a Rust toolchain is enough.
-.PHONY: build test demo setup clean
+.PHONY: build test demo bench setup clean
 
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 MESHD_BIN = $(TARGET)/release/meshd
@@ -18,6 +18,10 @@ test: build
 demo: setup
 	cargo build --release --package meshd --package netns-tests --bin meshd --bin demo
 	@MESHD_BIN=$(MESHD_BIN) KEEP=$(KEEP) $(TARGET)/release/demo
+
+# meshd side by side with the tunnels that are on this machine; BENCH="--install" and the like are passed on.
+bench: build
+	MESHD_BIN=$(MESHD_BIN) cargo run --release --package bench --bin bench -- $(BENCH)
 
 setup:
 	@scripts/setup.sh

@@ -4,7 +4,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 # program and the packages that bring it
-needed="cc:gcc,libc6-dev ip:iproute2 ping:iputils-ping nft:nftables iperf3:iperf3 tcpdump:tcpdump ps:procps
+needed="cc:gcc,libc6-dev ip:iproute2 ping:iputils-ping nft:nftables iperf3:iperf3 ethtool:ethtool tcpdump:tcpdump ps:procps
         unshare:util-linux nsenter:util-linux script:bsdutils"
 
 missing=()
