@@ -98,14 +98,14 @@ async fn assemble(config: &Config, mut host: Host, server: Server) -> Result<(Dr
         Ok(parts) => parts,
         Err(error) => return Err(Box::new((host, error))),
     };
-    let plan = plan(config);
-    if let Err(error) = host.configure(&plan).await {
-        return Err(Box::new((host, error.into())));
-    }
-    let watch = match Watch::new(&config.interface.name) {
+    // Before the first look at the machine, so that no change falls between them.
+    let watch = match Watch::new(&config.interface.name, config.interface.table) {
         Ok(watch) => watch,
         Err(error) => return Err(Box::new((host, error.into()))),
     };
+    if let Err(error) = host.configure(&plan(config)).await {
+        return Err(Box::new((host, error.into())));
+    }
     for note in host.notes() {
         tracing::warn!("{note}");
     }

@@ -192,7 +192,9 @@ impl Driver {
                 if let Err(error) = self.host.reconcile().await {
                     tracing::error!(%error, "routes could not be brought up to date");
                 }
-                self.node.handle_links(self.clock.now());
+                if changes.is_underlay() {
+                    self.node.handle_links(self.clock.now());
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "changes of the machine's network are not seen any more");
