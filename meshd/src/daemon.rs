@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
-use crate::driver::Driver;
+use crate::driver::{Driver, Stop};
 use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
@@ -66,6 +66,8 @@ fn init_logging(config: &Config) {
 async fn run(config: &Config) -> Result<(), Error> {
     std::fs::create_dir_all(&config.state.dir)
         .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
+    // Before anything is changed: a signal that comes during the start waits until it can be obeyed.
+    let mut stop = Stop::new()?;
     // Before anything is changed: a second daemon on the same socket must not disturb the first.
     let server = Server::bind(&config.api.socket)
         .await
@@ -80,16 +82,21 @@ async fn run(config: &Config) -> Result<(), Error> {
         Ok(driver) => driver,
         Err(failure) => {
             let (mut host, error) = *failure;
-            host.revert().await?;
+            // The cause is the news; what of it stays behind is in the journal.
+            if let Err(error) = host.revert().await {
+                tracing::error!(%error, "the machine could not be put back; the next start tries again");
+            }
             return Err(error);
         }
     };
-    let ran = driver.0.run().await;
+    let ran = driver.0.run(&mut stop).await;
     // The workers stop before the machine is put back, so that nothing is carried over routes that are going away.
     drop(driver.1);
-    driver.0.host.revert().await?;
+    let reverted = driver.0.host.revert().await;
+    ran.map_err(|e| format!("{}: {e}", config.interface.name))?;
+    reverted?;
     tracing::info!("stopped");
-    Ok(ran?)
+    Ok(())
 }
 
 /// Opens device and sockets, configures the machine, starts the workers. On failure gives the host back, to be put back.

@@ -44,29 +44,38 @@ pub(crate) struct Driver {
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
 }
 
-/// What asks the daemon to stop.
-struct Stop {
+/// What asks the daemon to stop. From the moment that it exists no such signal ends the process by itself.
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            // The terminal is gone: without this the machine would stay as it is.
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }
 
 impl Driver {
     /// Runs until a signal asks to stop; then says goodbye to the peers. The machine is put back by the caller.
-    pub(crate) async fn run(&mut self) -> std::io::Result<()> {
-        let mut stop = Stop::new()?;
+    ///
+    /// # Errors
+    /// When a worker has ended.
+    pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         loop {
             self.drain();

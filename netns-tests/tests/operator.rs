@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use netns_tests::site::edge;
-use netns_tests::{Family, Lab, Site, Snapshot, in_lab, ping, wait_until};
+use netns_tests::{Family, Lab, Site, Snapshot, in_lab, observe, ping, wait_until};
+use nix::sys::signal::Signal;
+
+/// Within which a daemon must end after SIGTERM, whatever goes on.
+const STOP: Duration = Duration::from_secs(5);
 
 fn pair(lab: &Lab) -> Site {
     Site::new(lab, 2).with_members(1..=2)
@@ -32,5 +36,36 @@ fn rules_routes_and_addresses_that_others_remove_are_back_within_3_s() {
             wait_until(Duration::from_secs(3), removal, || before.differences(&Snapshot::of(host)).is_empty());
             assert_eq!(ping(host, &target, 2).lost(), 0, "after {removal}");
         }
+    });
+}
+
+#[test]
+fn a_stop_during_the_start_leaves_the_machine_as_it_was() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let host = site.edge_host(1);
+        let before = Snapshot::of(host);
+        for round in 0..40 {
+            let mut daemon = site.mesh.spawn(&edge(1));
+            let lock = site.mesh.folder(&edge(1)).join("state/undo.json");
+            wait_until(STOP, "it begins to change the machine", || lock.exists());
+            observe(Duration::from_millis(round % 8));
+            daemon.signal(Signal::SIGTERM);
+            let status = daemon.wait_end(STOP);
+            before.assert_unchanged(host, &format!("round {round}, stopped during the start: {status}"));
+            assert!(!site.mesh.folder(&edge(1)).join("meshd.sock").exists(), "round {round}: the API socket");
+        }
+    });
+}
+
+#[test]
+fn a_hang_up_of_the_terminal_leaves_the_machine_as_it_was() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let before = Snapshot::of(site.edge_host(1));
+        let mut daemon = site.mesh.up(&edge(1));
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_end(STOP);
+        before.assert_unchanged(site.edge_host(1), "after SIGHUP");
     });
 }
