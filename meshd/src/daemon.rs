@@ -186,11 +186,12 @@ fn start(
         Ok(ends) => ends,
         Err(error) => return Err(Box::new((host, error))),
     };
+    let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
         let (published, drops, punts) = (published.clone(), node.drops(), sender.clone());
         let parts = worker::Parts { lane, device, socket, published, drops, punts, clock };
-        match worker::Handle::spawn(parts) {
+        match worker::Handle::spawn(parts, end.clone()) {
             Ok(handle) => workers.push(handle),
             Err(error) => return Err(Box::new((host, error.into()))),
         }
@@ -202,6 +203,7 @@ fn start(
         published,
         clock,
         punts,
+        ended,
         calls: server.start(),
         sender: udp,
         device,

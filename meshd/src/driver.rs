@@ -33,6 +33,8 @@ pub(crate) struct Driver {
     pub(crate) published: Arc<Published>,
     pub(crate) clock: Clock,
     pub(crate) punts: mpsc::Receiver<Punt>,
+    /// Why a worker ended that should not have.
+    pub(crate) ended: mpsc::Receiver<std::io::Error>,
     pub(crate) calls: mpsc::Receiver<Call>,
     pub(crate) sender: UdpSender,
     pub(crate) device: TunWriter,
@@ -91,10 +93,8 @@ impl Driver {
                     tracing::info!(signal, "stopping");
                     break;
                 }
-                taken = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
-                    if taken == 0 {
-                        return Err(std::io::Error::other("every worker has ended"));
-                    }
+                Some(error) = self.ended.recv() => return Err(error),
+                1.. = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
                     for punt in punts.drain(..) {
                         self.node.handle_punt(punt, self.clock.now());
                     }

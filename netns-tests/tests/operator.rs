@@ -69,3 +69,19 @@ fn a_hang_up_of_the_terminal_leaves_the_machine_as_it_was() {
         before.assert_unchanged(site.edge_host(1), "after SIGHUP");
     });
 }
+
+#[test]
+fn an_interface_that_is_deleted_ends_the_daemon_with_the_reason() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let host = site.edge_host(1);
+        let before = Snapshot::of(host);
+        let mut daemon = site.mesh.up(&edge(1));
+        host.ok("ip link del mesh0");
+        assert!(!daemon.wait_end(STOP).success());
+        let log = daemon.log();
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.starts_with("meshd: ") && last.contains("mesh0: the TUN interface was deleted"), "{last}");
+        before.assert_unchanged(host, "after its end");
+    });
+}

@@ -39,17 +39,32 @@ pub(crate) struct Handle {
 
 impl Handle {
     /// Starts the thread.
-    pub(crate) fn spawn(parts: Parts) -> io::Result<Self> {
+    ///
+    /// Should it end before it is told to, `ended` gets the reason: the others cannot do its part of the work.
+    pub(crate) fn spawn(parts: Parts, ended: mpsc::Sender<io::Error>) -> io::Result<Self> {
         let stop = Arc::new(EventFd::new()?);
         let mut thread = Thread::new(parts, Arc::clone(&stop))?;
         let name = format!("meshd-data-{}", thread.lane);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let ended = Ended(ended);
             if let Err(error) = thread.run() {
-                tracing::error!(%error, "worker ended");
+                // Full: the driver has been told by another worker.
+                let _ = ended.0.try_send(error);
             }
             tracing::debug!(device = ?thread.device.stats(), socket = ?thread.socket.stats(), "worker stopped");
         })?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// Tells of a panic too, which unwinds through it.
+struct Ended(mpsc::Sender<io::Error>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.try_send(io::Error::other("a worker panicked"));
+        }
     }
 }
 
@@ -113,7 +128,7 @@ impl Thread {
             }
             self.serve(device, socket)?;
             if self.device.is_gone() {
-                return Err(io::Error::other("the TUN interface was deleted"));
+                return Err(io::Error::other("the TUN interface was deleted by another program"));
             }
         }
     }
