@@ -1,5 +1,8 @@
 //! What operators and other programs do to a running daemon: it goes on, or ends and says why, and leaves nothing behind.
 
+use std::fs;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netns_tests::site::edge;
@@ -36,6 +39,37 @@ fn rules_routes_and_addresses_that_others_remove_are_back_within_3_s() {
             wait_until(Duration::from_secs(3), removal, || before.differences(&Snapshot::of(host)).is_empty());
             assert_eq!(ping(host, &target, 2).lost(), 0, "after {removal}");
         }
+    });
+}
+
+#[test]
+fn a_stop_under_a_flood_from_applications_does_not_wait_for_its_end() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let (one, _two) = (site.mesh.up(&edge(1)), site.mesh.up(&edge(2)));
+        assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 2).lost(), 0);
+        let (end, target) = (AtomicBool::new(false), format!("{}:9", site.address(2, Family::V4)));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let socket = site.edge_host(1).enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+                    while !end.load(Ordering::Relaxed) {
+                        // Refused once the interface is gone, and that is all right.
+                        let _ = socket.send_to(&[0; 60_000], &target);
+                    }
+                });
+            }
+            // As on a machine where the worker never catches up.
+            for task in fs::read_dir(format!("/proc/{}/task", one.pid())).expect("its threads").flatten() {
+                if fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("meshd-data")) {
+                    one.host().ok(&format!("renice -n 19 -p {}", task.file_name().display()));
+                }
+            }
+            observe(Duration::from_secs(1));
+            let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.stop()));
+            end.store(true, Ordering::Relaxed);
+            assert!(stopped.is_ok());
+        });
     });
 }
 

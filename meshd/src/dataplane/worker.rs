@@ -16,6 +16,10 @@ use super::device::TunDevice;
 use super::socket::UdpSocket;
 use crate::clock::Clock;
 
+/// Rounds of turns before the thread looks whether it should stop: under a load that never ends, this is all that ends them.
+/// One system call for all of them.
+const MAX_ROUNDS: usize = 64;
+
 const DEVICE: u64 = 1;
 const SOCKET: u64 = 2;
 const STOP: u64 = 3;
@@ -133,10 +137,13 @@ impl Thread {
         }
     }
 
-    /// Runs turns until nothing is left to read. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
+    /// Runs turns until nothing is left to read, or [`MAX_ROUNDS`] are over: epoll tells of the rest again. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
     /// device's queue at once, and they can go out in the same round without another wake-up.
     fn serve(&mut self, mut device: bool, mut socket: bool) -> io::Result<()> {
-        while device || socket {
+        for _ in 0..MAX_ROUNDS {
+            if !device && !socket {
+                break;
+            }
             let now = self.clock.now();
             let mut more = false;
             if socket {
