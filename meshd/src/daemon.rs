@@ -60,7 +60,9 @@ fn init_logging(config: &Config) {
         EnvFilter::new(format!("warn,meshd={level},proto={level},config={level}", level = config.log.level.as_str()))
     });
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    // A log that cannot be written (full disk, closed pipe) cannot be told of in the log: trying would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    log.log_internal_errors(false).init();
 }
 
 async fn run(config: &Config) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,14 @@ const STOP: Duration = Duration::from_secs(5);
 
 fn pair(lab: &Lab) -> Site {
     Site::new(lab, 2).with_members(1..=2)
+}
+
+/// A file system on `folder` with no room for another byte.
+fn fill(lab: &Lab, folder: &std::path::Path) {
+    let host = lab.host("filler");
+    fs::create_dir_all(folder).expect("the folder");
+    host.ok(&format!("mount -t tmpfs -o size=64k tmpfs {}", folder.display()));
+    let _ = fs::write(folder.join("junk"), vec![1; 1 << 20]);
 }
 
 #[test]
@@ -101,6 +110,22 @@ fn a_hang_up_of_the_terminal_leaves_the_machine_as_it_was() {
         daemon.signal(Signal::SIGHUP);
         daemon.wait_end(STOP);
         before.assert_unchanged(site.edge_host(1), "after SIGHUP");
+    });
+}
+
+#[test]
+fn a_log_on_a_full_disk_does_not_end_the_daemon() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let (folder, full) = (site.mesh.write(&edge(1)), lab.directory().join("full"));
+        fill(lab, &full);
+        fs::write(full.join("log"), "").expect("an empty file needs no room");
+        symlink(full.join("log"), folder.join("log")).expect("a link");
+        let before = Snapshot::of(site.edge_host(1));
+        let (one, _two) = (site.mesh.up(&edge(1)), site.mesh.up(&edge(2)));
+        assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 2).lost(), 0);
+        one.stop();
+        before.assert_unchanged(site.edge_host(1), "after the stop");
     });
 }
 
