@@ -43,6 +43,10 @@ const MAX_PUNTS: usize = 256;
 /// Packets that the kernel queues for the TUN device. Measured: less costs throughput, more gains nothing.
 const TX_QUEUE: u32 = 500;
 
+/// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
+/// rest, few enough for a small machine in a mesh of a thousand names.
+const MAX_LOOKUPS: usize = 16;
+
 /// Runs the daemon until a signal stops it.
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     let config = config::load(path)?;
@@ -50,8 +54,12 @@ pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&config))?;
-    Ok(ExitCode::SUCCESS)
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
+    let ran = runtime.block_on(run(&config));
+    // A look-up that waits for a name server can take half a minute, and nobody waits for its answer any more.
+    runtime.shutdown_background();
+    ran.map(|()| ExitCode::SUCCESS)
 }
 
 fn init_logging(config: &Config) {

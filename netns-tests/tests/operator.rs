@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use netns_tests::site::edge;
+use netns_tests::site::{CONNECTOR, connector_underlay, edge};
 use netns_tests::{Family, Lab, Site, Snapshot, in_lab, observe, ping, wait_until};
 use nix::sys::signal::Signal;
 
@@ -126,6 +126,23 @@ fn a_log_on_a_full_disk_does_not_end_the_daemon() {
         assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 2).lost(), 0);
         one.stop();
         before.assert_unchanged(site.edge_host(1), "after the stop");
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_name_server_that_does_not_answer() {
+    in_lab(|lab| {
+        let mut site = pair(lab);
+        let server = connector_underlay(Family::V4);
+        let resolv = lab.directory().join("resolv.conf");
+        fs::write(&resolv, format!("nameserver {server}\n")).expect("resolv.conf");
+        site.edge_host(1).ok(&format!("mount --bind {} /etc/resolv.conf", resolv.display()));
+        let silent = site.mesh.endpoint(CONNECTOR).host.enter(|| UdpSocket::bind("0.0.0.0:53")).expect("port 53");
+        site.mesh.endpoint_mut(&edge(2)).public_addresses = vec!["two.example.com".to_owned()];
+        let daemon = site.mesh.up(&edge(1));
+        silent.set_read_timeout(Some(STOP)).expect("a timeout");
+        silent.recv(&mut [0; 512]).expect("a query");
+        daemon.stop();
     });
 }
 
