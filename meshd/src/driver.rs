@@ -119,8 +119,10 @@ impl Driver {
         if let Some(table) = self.node.poll_table() {
             self.published.store(table);
         }
-        if let Err(error) = self.timestamps.cover(self.node.last_timestamp()) {
-            self.reporter.state_error(&error);
+        match self.timestamps.cover(self.node.last_timestamp()) {
+            Ok(false) => {}
+            Ok(true) => self.reporter.state_written(),
+            Err(error) => self.reporter.state_error(&error),
         }
         while let Some(transmit) = self.node.poll_transmit() {
             if let Err(error) = self.sender.send_to(&transmit.datagram, transmit.destination) {

@@ -63,6 +63,11 @@ impl Reporter {
         }
     }
 
+    /// Notes that the state folder can be written.
+    pub(crate) fn state_written(&mut self) {
+        self.state_error = None;
+    }
+
     /// Notes that the state folder cannot be written; said once.
     pub(crate) fn state_error(&mut self, error: &std::io::Error) {
         let text = error.to_string();

@@ -130,6 +130,27 @@ fn a_log_on_a_full_disk_does_not_end_the_daemon() {
 }
 
 #[test]
+fn a_full_state_folder_is_told_and_ends_nothing() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let before = Snapshot::of(site.edge_host(1));
+        let state = site.mesh.write(&edge(1)).join("state");
+        lab.host("mounter").ok(&format!("mount -t tmpfs -o size=64k tmpfs {}", state.display()));
+        let (one, _two) = (site.mesh.up(&edge(1)), site.mesh.up(&edge(2)));
+        let _ = fs::write(state.join("junk"), vec![1; 1 << 20]);
+        assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 2).lost(), 0);
+        let told = || one.status().health().iter().any(|text| text.contains("state folder"));
+        wait_until(STOP, "status tells of the full disk", told);
+        fs::remove_file(state.join("junk")).expect("room again");
+        // The next handshake is the next attempt to write.
+        assert_eq!(one.meshd(&["ping", CONNECTOR, "--count", "1", "--timeout", "1s"]).code, Some(1));
+        wait_until(STOP, "what is over is not told any more", || !told());
+        one.stop();
+        before.assert_unchanged(site.edge_host(1), "after the stop");
+    });
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_name_server_that_does_not_answer() {
     in_lab(|lab| {
         let mut site = pair(lab);
