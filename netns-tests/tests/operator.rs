@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use netns_tests::mesh::new_key;
 use netns_tests::site::{CONNECTOR, connector_underlay, edge};
 use netns_tests::{Family, Lab, Site, Snapshot, in_lab, observe, ping, wait_until};
 use nix::sys::signal::Signal;
@@ -180,5 +181,21 @@ fn an_interface_that_is_deleted_ends_the_daemon_with_the_reason() {
         let last = log.lines().last().unwrap_or_default();
         assert!(last.starts_with("meshd: ") && last.contains("mesh0: the TUN interface was deleted"), "{last}");
         before.assert_unchanged(host, "after its end");
+    });
+}
+
+#[test]
+fn nodes_that_disagree_about_mesh_name_or_key_are_told_what_to_compare() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let (mut renamed, mut rekeyed) = (site.mesh.clone(), site.mesh.clone());
+        renamed.name = "elsewhere".to_owned();
+        rekeyed.endpoint_mut(&edge(2)).key = new_key();
+        for (picture, told) in [(renamed, "mesh name"), (rekeyed, "another public key")] {
+            let (one, two) = (picture.up(&edge(1)), site.mesh.up(&edge(2)));
+            assert!(!one.meshd(&["ping", &edge(2), "--count", "1", "--timeout", "1s"]).is_ok());
+            let health = two.status().health();
+            assert!(health.iter().any(|text| text.contains(told)), "{told}: {health:?}");
+        }
     });
 }
