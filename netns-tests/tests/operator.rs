@@ -3,8 +3,10 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netns_tests::mesh::new_key;
 use netns_tests::site::{CONNECTOR, connector_underlay, edge};
@@ -16,14 +18,6 @@ const STOP: Duration = Duration::from_secs(5);
 
 fn pair(lab: &Lab) -> Site {
     Site::new(lab, 2).with_members(1..=2)
-}
-
-/// A file system on `folder` with no room for another byte.
-fn fill(lab: &Lab, folder: &std::path::Path) {
-    let host = lab.host("filler");
-    fs::create_dir_all(folder).expect("the folder");
-    host.ok(&format!("mount -t tmpfs -o size=64k tmpfs {}", folder.display()));
-    let _ = fs::write(folder.join("junk"), vec![1; 1 << 20]);
 }
 
 #[test]
@@ -114,6 +108,14 @@ fn a_hang_up_of_the_terminal_leaves_the_machine_as_it_was() {
     });
 }
 
+/// A file system on `folder` with no room for another byte.
+fn fill(lab: &Lab, folder: &std::path::Path) {
+    let host = lab.host("filler");
+    host.ok(&format!("mkdir -p {}", folder.display()));
+    host.ok(&format!("mount -t tmpfs -o size=64k tmpfs {}", folder.display()));
+    let _ = fs::write(folder.join("junk"), vec![1; 1 << 20]);
+}
+
 #[test]
 fn a_log_on_a_full_disk_does_not_end_the_daemon() {
     in_lab(|lab| {
@@ -165,6 +167,81 @@ fn a_stop_does_not_wait_for_a_name_server_that_does_not_answer() {
         silent.set_read_timeout(Some(STOP)).expect("a timeout");
         silent.recv(&mut [0; 512]).expect("a query");
         daemon.stop();
+    });
+}
+
+#[test]
+fn a_failed_start_leaves_no_socket_behind() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let host = site.edge_host(1);
+        let _taken = host.enter(|| UdpSocket::bind("0.0.0.0:6374")).expect("take the port first");
+        let mut daemon = site.mesh.spawn(&edge(1));
+        assert!(!daemon.wait_end(STOP).success());
+        assert!(!site.mesh.folder(&edge(1)).join("meshd.sock").exists());
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_not_taken_for_a_dead_one() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let daemon = site.mesh.up(&edge(1));
+        let socket = site.mesh.folder(&edge(1)).join("meshd.sock");
+        daemon.signal(Signal::SIGSTOP);
+        let asked = Instant::now();
+        let status = daemon.meshd(&["status"]);
+        assert!(!status.is_ok() && status.stderr.contains("does not answer"), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(15));
+        // Callers that nobody serves fill the queue of the socket.
+        let mut callers = Vec::new();
+        let address = socket.clone();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(
+            move || {
+                while UnixStream::connect(&address).is_ok_and(|caller| sender.send(caller).is_ok()) {}
+            },
+        );
+        while let Ok(caller) = receiver.recv_timeout(Duration::from_secs(1)) {
+            callers.push(caller);
+        }
+        drop(receiver);
+        let mut second = site.mesh.spawn(&edge(1));
+        assert!(!second.wait_end(STOP).success());
+        assert!(socket.exists(), "the first one's socket");
+        daemon.signal(Signal::SIGCONT);
+        drop(callers);
+        wait_until(STOP, "it answers again", || daemon.meshd(&["status"]).is_ok());
+    });
+}
+
+#[test]
+fn clients_that_connect_and_say_nothing_do_not_keep_others_out() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let daemon = site.mesh.up(&edge(1));
+        let socket = site.mesh.folder(&edge(1)).join("meshd.sock");
+        let fds = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("its descriptors").count();
+        let before = fds();
+        let silent: Vec<UnixStream> = (0..200).map_while(|_| UnixStream::connect(&socket).ok()).collect();
+        observe(Duration::from_millis(500));
+        assert!(fds() - before <= 100, "{} descriptors for {} silent clients", fds() - before, silent.len());
+        wait_until(Duration::from_secs(10), "others are served", || daemon.meshd(&["status"]).is_ok());
+    });
+}
+
+#[test]
+fn a_reader_that_leaves_early_sees_no_panic() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let daemon = site.mesh.up(&edge(1));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(netns_tests::binary::meshd());
+        command.args(["status", "--json"]).env("MESHD_SOCKET", site.mesh.folder(&edge(1)).join("meshd.sock"));
+        let child = daemon.host().spawn(command.stdout(writer).stderr(Stdio::piped()));
+        let output = child.wait_with_output().expect("its end");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     });
 }
 
