@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
-use crate::driver::Driver;
+use crate::driver::{Driver, Stop};
 use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
@@ -43,6 +43,10 @@ const MAX_PUNTS: usize = 256;
 /// Packets that the kernel queues for the TUN device. Measured: less costs throughput, more gains nothing.
 const TX_QUEUE: u32 = 500;
 
+/// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
+/// rest, few enough for a small machine in a mesh of a thousand names.
+const MAX_LOOKUPS: usize = 16;
+
 /// Runs the daemon until a signal stops it.
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     let config = config::load(path)?;
@@ -50,8 +54,12 @@ pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&config))?;
-    Ok(ExitCode::SUCCESS)
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
+    let ran = runtime.block_on(run(&config));
+    // A look-up that waits for a name server can take half a minute, and nobody waits for its answer any more.
+    runtime.shutdown_background();
+    ran.map(|()| ExitCode::SUCCESS)
 }
 
 fn init_logging(config: &Config) {
@@ -60,12 +68,16 @@ fn init_logging(config: &Config) {
         EnvFilter::new(format!("warn,meshd={level},proto={level},config={level}", level = config.log.level.as_str()))
     });
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    // A log that cannot be written (full disk, closed pipe) cannot be told of in the log: trying would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    log.log_internal_errors(false).init();
 }
 
 async fn run(config: &Config) -> Result<(), Error> {
     std::fs::create_dir_all(&config.state.dir)
         .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
+    // Before anything is changed: a signal that comes during the start waits until it can be obeyed.
+    let mut stop = Stop::new()?;
     // Before anything is changed: a second daemon on the same socket must not disturb the first.
     let server = Server::bind(&config.api.socket)
         .await
@@ -80,16 +92,21 @@ async fn run(config: &Config) -> Result<(), Error> {
         Ok(driver) => driver,
         Err(failure) => {
             let (mut host, error) = *failure;
-            host.revert().await?;
+            // The cause is the news; what of it stays behind is in the journal.
+            if let Err(error) = host.revert().await {
+                tracing::error!(%error, "the machine could not be put back; the next start tries again");
+            }
             return Err(error);
         }
     };
-    let ran = driver.0.run().await;
+    let ran = driver.0.run(&mut stop).await;
     // The workers stop before the machine is put back, so that nothing is carried over routes that are going away.
     drop(driver.1);
-    driver.0.host.revert().await?;
+    let reverted = driver.0.host.revert().await;
+    ran.map_err(|e| format!("{}: {e}", config.interface.name))?;
+    reverted?;
     tracing::info!("stopped");
-    Ok(ran?)
+    Ok(())
 }
 
 /// Opens device and sockets, configures the machine, starts the workers. On failure gives the host back, to be put back.
@@ -98,14 +115,14 @@ async fn assemble(config: &Config, mut host: Host, server: Server) -> Result<(Dr
         Ok(parts) => parts,
         Err(error) => return Err(Box::new((host, error))),
     };
-    let plan = plan(config);
-    if let Err(error) = host.configure(&plan).await {
-        return Err(Box::new((host, error.into())));
-    }
-    let watch = match Watch::new(&config.interface.name) {
+    // Before the first look at the machine, so that no change falls between them.
+    let watch = match Watch::new(&config.interface.name, config.interface.table) {
         Ok(watch) => watch,
         Err(error) => return Err(Box::new((host, error.into()))),
     };
+    if let Err(error) = host.configure(&plan(config)).await {
+        return Err(Box::new((host, error.into())));
+    }
     for note in host.notes() {
         tracing::warn!("{note}");
     }
@@ -179,11 +196,12 @@ fn start(
         Ok(ends) => ends,
         Err(error) => return Err(Box::new((host, error))),
     };
+    let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
         let (published, drops, punts) = (published.clone(), node.drops(), sender.clone());
         let parts = worker::Parts { lane, device, socket, published, drops, punts, clock };
-        match worker::Handle::spawn(parts) {
+        match worker::Handle::spawn(parts, end.clone()) {
             Ok(handle) => workers.push(handle),
             Err(error) => return Err(Box::new((host, error.into()))),
         }
@@ -195,6 +213,7 @@ fn start(
         published,
         clock,
         punts,
+        ended,
         calls: server.start(),
         sender: udp,
         device,

@@ -33,6 +33,8 @@ pub(crate) struct Driver {
     pub(crate) published: Arc<Published>,
     pub(crate) clock: Clock,
     pub(crate) punts: mpsc::Receiver<Punt>,
+    /// Why a worker ended that should not have.
+    pub(crate) ended: mpsc::Receiver<std::io::Error>,
     pub(crate) calls: mpsc::Receiver<Call>,
     pub(crate) sender: UdpSender,
     pub(crate) device: TunWriter,
@@ -44,29 +46,38 @@ pub(crate) struct Driver {
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
 }
 
-/// What asks the daemon to stop.
-struct Stop {
+/// What asks the daemon to stop. From the moment that it exists no such signal ends the process by itself.
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            // The terminal is gone: without this the machine would stay as it is.
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }
 
 impl Driver {
     /// Runs until a signal asks to stop; then says goodbye to the peers. The machine is put back by the caller.
-    pub(crate) async fn run(&mut self) -> std::io::Result<()> {
-        let mut stop = Stop::new()?;
+    ///
+    /// # Errors
+    /// When a worker has ended.
+    pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         loop {
             self.drain();
@@ -82,10 +93,8 @@ impl Driver {
                     tracing::info!(signal, "stopping");
                     break;
                 }
-                taken = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
-                    if taken == 0 {
-                        return Err(std::io::Error::other("every worker has ended"));
-                    }
+                Some(error) = self.ended.recv() => return Err(error),
+                1.. = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
                     for punt in punts.drain(..) {
                         self.node.handle_punt(punt, self.clock.now());
                     }
@@ -110,8 +119,10 @@ impl Driver {
         if let Some(table) = self.node.poll_table() {
             self.published.store(table);
         }
-        if let Err(error) = self.timestamps.cover(self.node.last_timestamp()) {
-            self.reporter.state_error(&error);
+        match self.timestamps.cover(self.node.last_timestamp()) {
+            Ok(false) => {}
+            Ok(true) => self.reporter.state_written(),
+            Err(error) => self.reporter.state_error(&error),
         }
         while let Some(transmit) = self.node.poll_transmit() {
             if let Err(error) = self.sender.send_to(&transmit.datagram, transmit.destination) {
@@ -192,7 +203,9 @@ impl Driver {
                 if let Err(error) = self.host.reconcile().await {
                     tracing::error!(%error, "routes could not be brought up to date");
                 }
-                self.node.handle_links(self.clock.now());
+                if changes.is_underlay() {
+                    self.node.handle_links(self.clock.now());
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "changes of the machine's network are not seen any more");

@@ -63,6 +63,11 @@ impl Reporter {
         }
     }
 
+    /// Notes that the state folder can be written.
+    pub(crate) fn state_written(&mut self) {
+        self.state_error = None;
+    }
+
     /// Notes that the state folder cannot be written; said once.
     pub(crate) fn state_error(&mut self, error: &std::io::Error) {
         let text = error.to_string();
@@ -94,6 +99,7 @@ impl Reporter {
         }
         self.stranger_health(node, now, &mut health);
         self.drop_health(&drops, &mut health);
+        self.handshake_health(&drops, &mut health);
         self.machine_health(host, &mut health);
         health.sort_by_key(|health| health.severity);
         Status {
@@ -163,7 +169,7 @@ impl Reporter {
             let hint = if peer.candidates.is_empty() {
                 "give it public_addresses in the mesh file, or let it dial this node"
             } else {
-                "is meshd running there, is UDP open on the way, and does its mesh file know this node's key?"
+                "is meshd running there, and is UDP open on the way? If both, `meshd status` there says what it refuses"
             };
             health.push(error(format!("{name} is unreachable: {reason}; {hint}")));
         }
@@ -207,6 +213,26 @@ impl Reporter {
                 continue;
             };
             health.push(warning(format!("{n} packet{} {what}", plural(*n))));
+        }
+    }
+
+    /// What nobody can be blamed for by name, because only who means the same key, mesh and pre-shared key can be read.
+    fn handshake_health(&self, drops: &[(DropReason, u64)], health: &mut Vec<Health>) {
+        for (reason, n) in drops {
+            let text = if *reason == DropReason::BadMac {
+                format!(
+                    "for another public key than this node's, which is {}: compare it in the mesh files",
+                    self.node.public_key
+                )
+            } else if *reason == DropReason::HandshakeFailed {
+                format!(
+                    "that cannot be read or agreed on: compare mesh name (here {}), psk_file and cipher with the peers'",
+                    self.node.mesh
+                )
+            } else {
+                continue;
+            };
+            health.push(warning(format!("{n} handshake message{} came {text}", plural(*n))));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Turns the DNS names of public addresses into addresses, by the system's resolver, again and again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -69,9 +70,9 @@ impl Resolver {
 }
 
 async fn watch(peer: PeerId, addresses: Vec<PublicAddress>, answers: mpsc::Sender<Resolved>) {
-    let mut last = None;
+    let (mut last, mut known) = (None, Known::new());
     loop {
-        let resolved = resolve(peer, &addresses).await;
+        let resolved = resolve(peer, &addresses, &mut known, look_up).await;
         let wait = if resolved.failures.is_empty() { INTERVAL } else { RETRY };
         let state = Some((resolved.candidates.clone(), resolved.failures.clone()));
         if state != last {
@@ -84,19 +85,56 @@ async fn watch(peer: PeerId, addresses: Vec<PublicAddress>, answers: mpsc::Sende
     }
 }
 
-async fn resolve(peer: PeerId, addresses: &[PublicAddress]) -> Resolved {
+/// What each name and port was last.
+type Known = BTreeMap<String, Vec<SocketAddr>>;
+
+async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut found: Vec<SocketAddr> = tokio::net::lookup_host((name, port)).await?.collect();
+    // Name servers turn the order at each answer, which is no news.
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A name that does not resolve now keeps what it was: a name server that is away is no reason to lose the peer too.
+async fn resolve<F: Future<Output = io::Result<Vec<SocketAddr>>>>(
+    peer: PeerId,
+    addresses: &[PublicAddress],
+    known: &mut Known,
+    look_up: impl Fn(String, u16) -> F,
+) -> Resolved {
     let mut resolved = Resolved { peer, candidates: Vec::new(), failures: BTreeMap::new() };
     for PublicAddress { host, port } in addresses {
         match host {
             Host::Ip(ip) => resolved.candidates.push(SocketAddr::new(*ip, *port)),
-            Host::Name(name) => match tokio::net::lookup_host((name.as_str(), *port)).await {
-                Ok(found) => resolved.candidates.extend(found),
-                Err(error) => {
-                    resolved.failures.insert(name.clone(), error.to_string());
+            Host::Name(name) => {
+                match look_up(name.clone(), *port).await {
+                    Ok(found) => drop(known.insert(format!("{name}:{port}"), found)),
+                    Err(error) => drop(resolved.failures.insert(name.clone(), error.to_string())),
                 }
-            },
+                resolved.candidates.extend(known.get(&format!("{name}:{port}")).into_iter().flatten());
+            }
         }
     }
     resolved.candidates.dedup();
     resolved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_addresses_while_name_servers_are_away() {
+        let hosts = [Host::Name("one.example.com".into()), Host::Ip([192, 0, 2, 9].into())];
+        let addresses = hosts.map(|host| PublicAddress { host, port: 6374 });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let peer = PeerId(0);
+        let mut known = Known::new();
+        let first = resolve(peer, &addresses, &mut known, async |_, port| Ok(vec![([192, 0, 2, 1], port).into()]));
+        let first = runtime.block_on(first);
+        assert_eq!(first.candidates.len(), 2);
+        let away = resolve(peer, &addresses, &mut known, async |_, _| Err(io::Error::other("no answer")));
+        let away = runtime.block_on(away);
+        assert_eq!((away.candidates, away.failures.len()), (first.candidates, 1));
+    }
 }

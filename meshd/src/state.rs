@@ -28,17 +28,17 @@ impl TimestampFile {
         self.reserved
     }
 
-    /// Makes sure that the file covers `used`.
-    pub(crate) fn cover(&mut self, used: u64) -> io::Result<()> {
+    /// Makes sure that the file covers `used`; returns whether it had to be written.
+    pub(crate) fn cover(&mut self, used: u64) -> io::Result<bool> {
         if used <= self.reserved {
-            return Ok(());
+            return Ok(false);
         }
         let reserved = used.saturating_add(MARGIN_NANOS);
         let temporary = self.path.with_extension("new");
         std::fs::write(&temporary, format!("{reserved}\n"))?;
         std::fs::rename(&temporary, &self.path)?;
         self.reserved = reserved;
-        Ok(())
+        Ok(true)
     }
 }
 

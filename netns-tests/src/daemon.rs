@@ -151,13 +151,21 @@ impl Daemon {
         self.wait_end(STOP_LIMIT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it is gone already.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a PID fits"));
         kill(pid, signal).expect("signal meshd");
     }
 
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not come within `limit`.
     #[track_caller]
-    fn wait_end(&mut self, limit: Duration) -> ExitStatus {
+    pub fn wait_end(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} comes to its end", self.name);
         wait_for(limit, &what, || self.child.try_wait().expect("wait for meshd"))
     }

@@ -1,6 +1,7 @@
 //! The asking side: one request per connection.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -21,14 +22,27 @@ pub(crate) enum ClientError {
     Permission(PathBuf),
     #[error("{0}")]
     Refused(String),
+    #[error("the meshd that listens on {0} does not answer: it hangs or is stopped")]
+    Silent(PathBuf),
     #[error("no reply")]
     Timeout,
     #[error("the daemon did not answer as expected: {0}")]
     Protocol(String),
 }
 
-/// Asks the daemon behind the socket.
+/// Asks the daemon behind the socket, and waits for its answer no longer than `limit`.
 pub(crate) async fn call<T: DeserializeOwned>(
+    socket: &Path,
+    limit: Duration,
+    method: Method,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+) -> Result<T, ClientError> {
+    let answer = tokio::time::timeout(limit, ask(socket, method, path, body)).await;
+    answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
+}
+
+async fn ask<T: DeserializeOwned>(
     socket: &Path,
     method: Method,
     path: &str,
@@ -37,6 +51,9 @@ pub(crate) async fn call<T: DeserializeOwned>(
     let stream = UnixStream::connect(socket).await.map_err(|source| {
         if source.kind() == std::io::ErrorKind::PermissionDenied {
             ClientError::Permission(socket.to_owned())
+        } else if source.kind() == std::io::ErrorKind::WouldBlock {
+            // Its queue is full.
+            ClientError::Silent(socket.to_owned())
         } else {
             ClientError::Connect { path: socket.to_owned(), source }
         }

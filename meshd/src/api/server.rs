@@ -2,20 +2,23 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Request, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::model::{Failure, PingReply, PingRequest, Status};
 
@@ -24,6 +27,19 @@ const MAX_WAITING: usize = 16;
 
 /// Longest wait that a client may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connections at a time, of one request each; more wait in the socket's queue. Each holds a descriptor and perhaps an answer,
+/// half a megabyte in a mesh of a thousand.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a client may take to say what it wants: on the same machine, long.
+const MAX_HEADER: Duration = Duration::from_secs(1);
+
+/// How long a connection may last: the longest wait, and time to read the answer.
+const MAX_CONNECTION: Duration = Duration::from_secs(70);
+
+/// Pause after a connection that could not be accepted, for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A question for the driver.
 pub(crate) enum Call {
@@ -36,7 +52,7 @@ pub(crate) enum Call {
 /// The listening socket, which goes away with its file when dropped.
 pub(crate) struct Server {
     listener: UnixListener,
-    path: std::path::PathBuf,
+    file: SocketFile,
 }
 
 /// Who is on the other side of a connection, by `SO_PEERCRED`.
@@ -46,13 +62,11 @@ struct Caller {
     ids: Option<(u32, u32)>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { ids: stream.io().peer_cred().ok().map(|cred| (cred.uid(), cred.gid())) }
-    }
-}
-
 impl Caller {
+    fn of(stream: &UnixStream) -> Self {
+        Self { ids: stream.peer_cred().ok().map(|cred| (cred.uid(), cred.gid())) }
+    }
+
     /// Root, the daemon's own user, and members of its group may ask.
     fn may_ask(self) -> bool {
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
@@ -69,14 +83,18 @@ impl Server {
             std::fs::create_dir_all(folder)?;
         }
         if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another meshd is listening there"));
+            match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                // A full queue (EAGAIN) is one that somebody has, too.
+                Ok(_) | Err(_) => {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another meshd is listening there"));
+                }
             }
-            std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
+        let file = SocketFile(path.to_owned());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, file })
     }
 
     /// Serves until the driver is gone.
@@ -85,15 +103,14 @@ impl Server {
         let router = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/ping", post(ping))
+            .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
         tokio::spawn(async move {
-            let service = router.into_make_service_with_connect_info::<Caller>();
-            let served = axum::serve(self.listener, service);
-            // The task ends with the runtime; the guard removes the file also then.
-            let _file = RemoveOnDrop(self.path);
+            // The task ends with the runtime; the file goes also then.
+            let Self { listener, file: _file } = self;
             tokio::select! {
-                result = served.into_future() => if let Err(error) = result { tracing::error!(%error, "API ended") },
+                () = serve(&listener, &router) => {}
                 () = calls.closed() => {}
             }
         });
@@ -101,15 +118,34 @@ impl Server {
     }
 }
 
-struct RemoveOnDrop(std::path::PathBuf);
+async fn serve(listener: &UnixListener, router: &Router) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Caller::of(&stream))));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(MAX_HEADER).keep_alive(false);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            let _permit = permit;
+            // How it ended is the client's business.
+            let _ = tokio::time::timeout(MAX_CONNECTION, connection).await;
+        });
+    }
+}
 
-impl Drop for RemoveOnDrop {
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-async fn authorize(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, next: Next) -> Response {
+async fn authorize(Extension(caller): Extension<Caller>, request: Request, next: Next) -> Response {
     if caller.may_ask() {
         return next.run(request).await;
     }
@@ -124,7 +160,11 @@ async fn status(State(calls): State<mpsc::Sender<Call>>) -> Response {
     result.await.map_or_else(|_| stopping(), |status| Json(status).into_response())
 }
 
-async fn ping(State(calls): State<mpsc::Sender<Call>>, Json(request): Json<PingRequest>) -> Response {
+async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<PingRequest>, JsonRejection>) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return failure(rejection.status(), &rejection.body_text()),
+    };
     let (answer, result) = oneshot::channel();
     let timeout = Duration::from_millis(request.timeout_ms).min(MAX_TIMEOUT);
     if calls.send(Call::Ping { name: request.name, answer }).await.is_err() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Method;
 use clap::Args;
 
-use super::{Result, SocketArgs, block_on};
+use super::{Result, SocketArgs, block_on, print};
 use crate::api::client::{ClientError, call};
 use crate::api::model::{PingReply, PingRequest};
 
@@ -28,6 +28,9 @@ pub(super) struct PingArgs {
     socket: SocketArgs,
 }
 
+/// How much longer than the probe the daemon may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Sends the probes; fails if none was answered.
 pub(super) fn main(args: &PingArgs) -> Result {
     block_on(async {
@@ -36,10 +39,10 @@ pub(super) fn main(args: &PingArgs) -> Result {
             match probe(&args.socket.socket, &args.name, args.timeout).await {
                 Ok(reply) => {
                     let rtt = Duration::from_micros(reply.rtt_us);
-                    println!("reply {number} from {} over {}: {}", args.name, reply.path, milliseconds(rtt));
+                    print(&format!("reply {number} from {} over {}: {}\n", args.name, reply.path, milliseconds(rtt)))?;
                     rtts.push(rtt);
                 }
-                Err(ClientError::Timeout) => println!("no reply {number} from {}", args.name),
+                Err(ClientError::Timeout) => print(&format!("no reply {number} from {}\n", args.name))?,
                 Err(error) => return Err(error.into()),
             }
             if number < args.count {
@@ -51,7 +54,7 @@ pub(super) fn main(args: &PingArgs) -> Result {
                 format!("{} answered none of {} probes; `meshd status` may say why", args.name, args.count).into()
             );
         }
-        summarize(args.count, &mut rtts);
+        print(&summary(args.count, &mut rtts))?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -63,19 +66,21 @@ fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
 async fn probe(socket: &Path, name: &str, timeout: Duration) -> std::result::Result<PingReply, ClientError> {
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let request = PingRequest { name: name.to_owned(), timeout_ms };
-    call(socket, Method::POST, "/v1/ping", Some(&request)).await
+    call(socket, timeout.saturating_add(PATIENCE), Method::POST, "/v1/ping", Some(&request)).await
 }
 
-fn summarize(sent: u32, rtts: &mut [Duration]) {
+fn summary(sent: u32, rtts: &mut [Duration]) -> String {
     rtts.sort_unstable();
     let got = rtts.len();
-    let (Some(least), Some(most), Some(median)) = (rtts.first(), rtts.last(), rtts.get(got / 2)) else { return };
-    println!(
-        "{sent} sent, {got} answered; round trip min/median/max {} / {} / {}",
+    let (Some(least), Some(most), Some(median)) = (rtts.first(), rtts.last(), rtts.get(got / 2)) else {
+        return String::new();
+    };
+    format!(
+        "{sent} sent, {got} answered; round trip min/median/max {} / {} / {}\n",
         milliseconds(*least),
         milliseconds(*median),
         milliseconds(*most)
-    );
+    )
 }
 
 fn milliseconds(time: Duration) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Method;
 use clap::Args;
 
-use super::{Result, SocketArgs, block_on};
+use super::{Result, SocketArgs, block_on, print};
 use crate::api::client::call;
 use crate::api::model::{PeerLine, Severity, State, Status};
 
@@ -20,14 +20,17 @@ pub(super) struct StatusArgs {
     socket: SocketArgs,
 }
 
+/// How long the daemon may take; it needs milliseconds.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// Asks and prints.
 pub(super) fn main(args: &StatusArgs) -> Result {
     block_on(async {
-        let status: Status = call(&args.socket.socket, Method::GET, "/v1/status", None::<&()>).await?;
+        let status: Status = call(&args.socket.socket, LIMIT, Method::GET, "/v1/status", None::<&()>).await?;
         if args.json {
-            println!("{}", serde_json::to_string_pretty(&status)?);
+            print(&(serde_json::to_string_pretty(&status)? + "\n"))?;
         } else {
-            print!("{}", render(&status));
+            print(&render(&status))?;
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -16,6 +16,10 @@ use super::device::TunDevice;
 use super::socket::UdpSocket;
 use crate::clock::Clock;
 
+/// Rounds of turns before the thread looks whether it should stop: under a load that never ends, this is all that ends them.
+/// One system call for all of them.
+const MAX_ROUNDS: usize = 64;
+
 const DEVICE: u64 = 1;
 const SOCKET: u64 = 2;
 const STOP: u64 = 3;
@@ -39,17 +43,32 @@ pub(crate) struct Handle {
 
 impl Handle {
     /// Starts the thread.
-    pub(crate) fn spawn(parts: Parts) -> io::Result<Self> {
+    ///
+    /// Should it end before it is told to, `ended` gets the reason: the others cannot do its part of the work.
+    pub(crate) fn spawn(parts: Parts, ended: mpsc::Sender<io::Error>) -> io::Result<Self> {
         let stop = Arc::new(EventFd::new()?);
         let mut thread = Thread::new(parts, Arc::clone(&stop))?;
         let name = format!("meshd-data-{}", thread.lane);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let ended = Ended(ended);
             if let Err(error) = thread.run() {
-                tracing::error!(%error, "worker ended");
+                // Full: the driver has been told by another worker.
+                let _ = ended.0.try_send(error);
             }
             tracing::debug!(device = ?thread.device.stats(), socket = ?thread.socket.stats(), "worker stopped");
         })?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// Tells of a panic too, which unwinds through it.
+struct Ended(mpsc::Sender<io::Error>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.try_send(io::Error::other("a worker panicked"));
+        }
     }
 }
 
@@ -113,15 +132,18 @@ impl Thread {
             }
             self.serve(device, socket)?;
             if self.device.is_gone() {
-                return Err(io::Error::other("the TUN interface was deleted"));
+                return Err(io::Error::other("the TUN interface was deleted by another program"));
             }
         }
     }
 
-    /// Runs turns until nothing is left to read. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
+    /// Runs turns until nothing is left to read, or [`MAX_ROUNDS`] are over: epoll tells of the rest again. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
     /// device's queue at once, and they can go out in the same round without another wake-up.
     fn serve(&mut self, mut device: bool, mut socket: bool) -> io::Result<()> {
-        while device || socket {
+        for _ in 0..MAX_ROUNDS {
+            if !device && !socket {
+                break;
+            }
             let now = self.clock.now();
             let mut more = false;
             if socket {

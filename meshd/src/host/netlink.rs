@@ -502,9 +502,11 @@ pub(super) enum Event {
     /// An interface appeared, disappeared or changed.
     Link { index: u32, name: String, is_up: bool },
     /// An address came or went.
-    Address { index: u32 },
+    Address { index: u32, is_gone: bool },
     /// A route came or went.
-    Route { table: u32, interfaces: Vec<u32> },
+    Route { table: u32, interfaces: Vec<u32>, is_gone: bool },
+    /// A routing rule was removed.
+    RuleGone { table: u32 },
     /// Events were lost: anything may have changed.
     Lost,
 }
@@ -516,7 +518,7 @@ pub(super) struct EventSocket {
 }
 
 impl EventSocket {
-    /// Subscribes to links, addresses and routes of both families.
+    /// Subscribes to links, addresses, routes and rules of both families.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         let groups = [
@@ -525,6 +527,8 @@ impl EventSocket {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
         ];
         let mask = groups.iter().fold(0, |mask, group| mask | 1 << (*group as u32 - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
@@ -573,14 +577,19 @@ fn event(message: RouteNetlinkMessage) -> Option<Event> {
         RouteNetlinkMessage::DelLink(message) => {
             link(message).map(|link| Event::Link { index: link.index, name: link.name, is_up: false })
         }
-        RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
-            Some(Event::Address { index: message.header.index })
+        RouteNetlinkMessage::NewAddress(message) => {
+            Some(Event::Address { index: message.header.index, is_gone: false })
         }
-        RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
-            route(&message).map(|route| Event::Route { table: route.table, interfaces: route.interfaces })
-        }
+        RouteNetlinkMessage::DelAddress(message) => Some(Event::Address { index: message.header.index, is_gone: true }),
+        RouteNetlinkMessage::NewRoute(message) => route(&message).map(|route| route_event(route, false)),
+        RouteNetlinkMessage::DelRoute(message) => route(&message).map(|route| route_event(route, true)),
+        RouteNetlinkMessage::DelRule(message) => rule(message).map(|rule| Event::RuleGone { table: rule.spec.table }),
         _ => None,
     }
+}
+
+fn route_event(route: Route, is_gone: bool) -> Event {
+    Event::Route { table: route.table, interfaces: route.interfaces, is_gone }
 }
 
 #[cfg(test)]

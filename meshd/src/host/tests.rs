@@ -392,7 +392,7 @@ fn a_second_instance_on_the_same_table_is_refused() {
 fn changes_of_the_machine_are_told_once_and_our_own_are_not() {
     in_namespace("changes_of_the_machine_are_told_once_and_our_own_are_not", |state| async move {
         network();
-        let mut watch = Watch::new("t0").unwrap();
+        let mut watch = Watch::new("t0", 6374).unwrap();
         let mut host = Host::new(settings(&state)).unwrap();
         host.configure(&plan(&["10.1.0.0/16", "fd01::/16"])).await.unwrap();
         let soon = Duration::from_millis(400);
@@ -403,7 +403,7 @@ fn changes_of_the_machine_are_told_once_and_our_own_are_not() {
         ip("route add 10.8.0.0/16 via 192.168.1.1");
         ip("addr add 192.168.7.1/32 dev eth0");
         let told = tokio::time::timeout(soon, watch.changed()).await.unwrap().unwrap();
-        assert_eq!(told, Changes { links: false, addresses: true, routes: true });
+        assert_eq!(told, Changes { addresses: true, routes: true, ..Changes::default() });
         ip("link set eth0 down");
         assert!(tokio::time::timeout(soon, watch.changed()).await.unwrap().unwrap().links);
     });
@@ -413,13 +413,13 @@ fn changes_of_the_machine_are_told_once_and_our_own_are_not() {
 fn more_events_than_the_socket_holds_count_as_changes_of_everything() {
     in_namespace("more_events_than_the_socket_holds_count_as_changes_of_everything", |state| async move {
         network();
-        let mut watch = Watch::new("t0").unwrap();
+        let mut watch = Watch::new("t0", 6374).unwrap();
         let batch: String =
             (0..4_000).map(|n| format!("route add 10.9.{}.{}/32 dev eth0\n", n / 250, n % 250)).collect();
         let file = state.join("routes");
         std::fs::write(&file, batch).unwrap();
         ip(&format!("-batch {}", file.display()));
         let told = tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
-        assert_eq!(told, Changes { links: true, addresses: true, routes: true });
+        assert_eq!(told, Changes { links: true, addresses: true, routes: true, ours: true });
     });
 }

@@ -20,13 +20,21 @@ pub(crate) struct Changes {
     pub(crate) addresses: bool,
     /// A route of table main came or went.
     pub(crate) routes: bool,
+    /// An address of our interface, a route of our table or a rule for it was removed. Network managers do that to what they
+    /// do not know. Our own removals count too: a look that finds everything in its place costs little.
+    pub(crate) ours: bool,
 }
 
 impl Changes {
-    const ALL: Self = Self { links: true, addresses: true, routes: true };
+    const ALL: Self = Self { links: true, addresses: true, routes: true, ours: true };
+
+    /// Whether the way to the peers may have changed.
+    pub(crate) const fn is_underlay(self) -> bool {
+        self.links || self.addresses || self.routes
+    }
 }
 
-/// A subscription to the kernel's events that leaves out our own interface and our own table.
+/// A subscription to the kernel's events that leaves out what we add to our own interface and our own table.
 pub(crate) struct Watch {
     socket: EventSocket,
     filter: Filter,
@@ -39,9 +47,9 @@ impl Watch {
     ///
     /// # Errors
     /// When the socket cannot be opened.
-    pub(crate) fn new(interface: &str) -> Result<Self, HostError> {
+    pub(crate) fn new(interface: &str, table: u32) -> Result<Self, HostError> {
         let socket = EventSocket::open().during("watch", "links, addresses and routes")?;
-        let filter = Filter { interface: interface.to_owned(), index: index_of(interface), is_up: None };
+        let filter = Filter { interface: interface.to_owned(), table, index: index_of(interface), is_up: None };
         Ok(Self { socket, filter, pending: Changes::default(), due: None })
     }
 
@@ -78,9 +86,10 @@ fn index_of(interface: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(interface).ok()
 }
 
-/// Knows our own interface, to leave it out.
+/// Knows our own interface and table.
 struct Filter {
     interface: String,
+    table: u32,
     index: Option<u32>,
     is_up: Option<bool>,
 }
@@ -94,8 +103,11 @@ impl Filter {
                 changes.links |= self.is_up.replace(*is_up).unwrap_or(true) != *is_up;
             }
             Event::Link { .. } => changes.links = true,
-            Event::Address { index } => changes.addresses |= self.index != Some(*index),
-            Event::Route { table, interfaces } => {
+            Event::Address { index, is_gone } if self.index == Some(*index) => changes.ours |= *is_gone,
+            Event::Address { .. } => changes.addresses = true,
+            Event::Route { table, is_gone, .. } if *table == self.table => changes.ours |= *is_gone,
+            Event::RuleGone { table } => changes.ours |= *table == self.table,
+            Event::Route { table, interfaces, .. } => {
                 let is_ours = !interfaces.is_empty() && interfaces.iter().all(|index| self.index == Some(*index));
                 changes.routes |= *table == MAIN_TABLE && !is_ours;
             }
@@ -116,15 +128,16 @@ mod tests {
 
     #[test]
     fn our_own_interface_and_other_tables_are_left_out_but_set_down_is_told() {
-        let mut filter = Filter { interface: "meshd0".into(), index: None, is_up: None };
+        let mut filter = Filter { interface: "meshd0".into(), table: 6374, index: None, is_up: None };
         let ours = |is_up| Event::Link { index: 7, name: "meshd0".into(), is_up };
         assert_eq!(told(&mut filter, &ours(true)), Changes::default());
         assert_eq!(told(&mut filter, &ours(true)), Changes::default());
         assert!(told(&mut filter, &ours(false)).links);
         assert!(told(&mut filter, &ours(true)).links);
-        assert_eq!(told(&mut filter, &Event::Address { index: 7 }), Changes::default());
-        assert!(told(&mut filter, &Event::Address { index: 2 }).addresses);
-        let route = |table, interfaces: &[u32]| Event::Route { table, interfaces: interfaces.to_vec() };
+        let address = |index, is_gone| Event::Address { index, is_gone };
+        assert_eq!(told(&mut filter, &address(7, false)), Changes::default());
+        assert!(told(&mut filter, &address(2, false)).addresses);
+        let route = |table, interfaces: &[u32]| Event::Route { table, interfaces: interfaces.to_vec(), is_gone: false };
         assert_eq!(told(&mut filter, &route(6374, &[2])), Changes::default());
         assert_eq!(told(&mut filter, &route(254, &[7])), Changes::default());
         assert!(told(&mut filter, &route(254, &[2])).routes);
@@ -132,8 +145,20 @@ mod tests {
     }
 
     #[test]
+    fn what_others_remove_of_ours_is_told_and_says_nothing_about_the_underlay() {
+        let mut filter = Filter { interface: "meshd0".into(), table: 6374, index: Some(7), is_up: None };
+        let ours = Changes { ours: true, ..Changes::default() };
+        let route = Event::Route { table: 6374, interfaces: vec![7], is_gone: true };
+        for event in [Event::Address { index: 7, is_gone: true }, route, Event::RuleGone { table: 6374 }] {
+            assert_eq!(told(&mut filter, &event), ours, "{event:?}");
+        }
+        assert_eq!(told(&mut filter, &Event::RuleGone { table: 77 }), Changes::default());
+        assert!(!ours.is_underlay());
+    }
+
+    #[test]
     fn lost_events_count_as_everything() {
-        let mut filter = Filter { interface: "meshd0".into(), index: None, is_up: None };
+        let mut filter = Filter { interface: "meshd0".into(), table: 6374, index: None, is_up: None };
         assert_eq!(told(&mut filter, &Event::Lost), Changes::ALL);
     }
 }
