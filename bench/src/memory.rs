@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use proto::data::batch::{RecvBatch, RecvMeta, SendBatch};
-use proto::data::{Device, DeviceSend, Part, Socket, SocketSend};
+use proto::data::{Device, DeviceSend, Socket, SocketSend};
 use proto::packet::checksum::{write_ipv4_header, write_partial};
 use proto::packet::layout::Layout;
-use proto::packet::{Gso, Offload};
+use proto::packet::{Gso, Offload, Part};
 
 /// Bytes of an inner packet: the tunnel's default MTU.
 pub(crate) const MTU: usize = 1420;

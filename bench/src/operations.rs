@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
-use proto::data::{ForwardingTable, Part, PeerRow, Published, SessionRow, Turn, Worker};
+use proto::data::{ForwardingTable, PeerRow, Published, SessionRow, Turn, Worker};
 use proto::handshake::{Agreement, Keys, Mac1};
 use proto::id::{PeerId, PublicKey, SessionIndex};
+use proto::packet::Part;
 use proto::packet::coalesce::Run;
 use proto::packet::segment::Segments;
 use proto::route::{RouteTable, Target};
@@ -285,7 +286,10 @@ fn table(side: u8, mine: Ipv4Addr, theirs: Ipv4Addr, remote: SocketAddr) -> Forw
     let mut table = ForwardingTable::new(Mac1::new(&PublicKey([0; 32])));
     table.routes = Arc::new(routes);
     let session = session(Suites::AES_256_GCM, side);
-    table.set_peer(PeerId(0), Some(PeerRow { session: Arc::clone(&session), remote, activity: Arc::default() }));
+    table.set_peer(
+        PeerId(0),
+        Some(PeerRow { session: Arc::clone(&session), next: None, remote, activity: Arc::default() }),
+    );
     table.insert_session(SessionRow { session, activity: Arc::default() });
     table
 }
