@@ -1,5 +1,6 @@
 //! The serving side: who may call, and the bridge to the driver.
 
+use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -69,9 +71,17 @@ impl Caller {
 
     /// Root, the daemon's own user, and members of its group may ask.
     fn may_ask(self) -> bool {
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        self.ids.is_some_and(|(caller_uid, caller_gid)| caller_uid == 0 || caller_uid == uid || caller_gid == gid)
+        let Some((uid, gid)) = self.ids else { return false };
+        uid == 0 || uid == geteuid().as_raw() || gid == getegid().as_raw() || is_member(uid, gid)
     }
+}
+
+/// Whether the user has the daemon's group among those beside its primary one, which is all that `SO_PEERCRED` tells.
+fn is_member(uid: u32, gid: u32) -> bool {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let name = user.and_then(|user| CString::new(user.name).ok());
+    let groups = name.and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok());
+    groups.is_some_and(|groups| groups.contains(&getegid()))
 }
 
 impl Server {
