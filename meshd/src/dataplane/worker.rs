@@ -16,10 +16,6 @@ use super::device::TunDevice;
 use super::socket::UdpSocket;
 use crate::clock::Clock;
 
-/// Rounds of turns before the thread looks whether it should stop: under a load that never ends, this is all that ends them.
-/// One system call for all of them.
-const MAX_ROUNDS: usize = 64;
-
 const DEVICE: u64 = 1;
 const SOCKET: u64 = 2;
 const STOP: u64 = 3;
@@ -137,27 +133,19 @@ impl Thread {
         }
     }
 
-    /// Runs turns until nothing is left to read, or [`MAX_ROUNDS`] are over: epoll tells of the rest again. Datagrams first: what they bring makes the kernel's TCP put ACKs into the
-    /// device's queue at once, and they can go out in the same round without another wake-up.
-    fn serve(&mut self, mut device: bool, mut socket: bool) -> io::Result<()> {
-        for _ in 0..MAX_ROUNDS {
-            if !device && !socket {
-                break;
-            }
-            let now = self.clock.now();
-            let mut more = false;
-            if socket {
-                more |= self.worker.turn_inbound(&mut self.device, &mut self.socket, now) == Turn::More;
-                device = true;
-            }
-            if device {
-                let turn = self.worker.turn_outbound(&mut self.device, &mut self.socket, now);
-                self.set_blocked(turn == Turn::Blocked)?;
-                more |= turn == Turn::More;
-            }
-            self.hand_over();
-            (device, socket) = (more, more);
+    /// Runs one turn each way; epoll tells of what is left, and of the stop, which so is heard under any load. Datagrams
+    /// first: what they bring makes the kernel's TCP put ACKs into the device's queue at once, and they can go out without
+    /// another wake-up.
+    fn serve(&mut self, device: bool, socket: bool) -> io::Result<()> {
+        let now = self.clock.now();
+        if socket {
+            let _: Turn = self.worker.turn_inbound(&mut self.device, &mut self.socket, now);
         }
+        if device || socket {
+            let turn = self.worker.turn_outbound(&mut self.device, &mut self.socket, now);
+            self.set_blocked(turn == Turn::Blocked)?;
+        }
+        self.hand_over();
         Ok(())
     }
 
