@@ -131,13 +131,13 @@ fn transfer(site: &Site) -> Outcome {
     let mut server = site.edge_host(2).spawn(&mut serve);
     let ask = format!("iperf3 --client {address} --time {TRANSFER_SECONDS}");
     command("edge1", &ask);
-    // Until the server listens, the client is refused.
+    // Until the server listens, the client is refused, which iperf3 tells in its JSON but not in its exit status.
     let answer = wait_for(Duration::from_secs(10), "iperf3 connects", || {
         let done = site.edge_host(1).run(&format!("{ask} --json"));
-        done.is_ok().then_some(done.stdout)
+        let answer: serde_json::Value = serde_json::from_str(&done.stdout).ok()?;
+        answer["end"]["sum_received"]["bytes"].is_number().then_some(answer)
     });
     server.wait()?;
-    let answer: serde_json::Value = serde_json::from_str(&answer)?;
     let received = &answer["end"]["sum_received"];
     let number = |field: &str| received[field].as_f64().ok_or(format!("iperf3 gave no {field}"));
     show(&format!(
