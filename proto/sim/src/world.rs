@@ -61,6 +61,16 @@ impl World {
         }
     }
 
+    /// A started world of `count` edges in one community, and their names.
+    #[must_use]
+    pub fn mesh(seed: u64, link: Link, count: usize) -> (Self, Vec<EndpointName>) {
+        let mut world = Self::new(seed, link);
+        let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
+        world.add_community("all", &names);
+        world.start_all();
+        (world, names)
+    }
+
     /// Adds an endpoint to the mesh, with a public address of its own; the order of additions numbers the addresses.
     pub fn add_endpoint(&mut self, name: &str, kind: Kind) -> EndpointName {
         let name: EndpointName = name.parse().expect("a scenario's names are valid");

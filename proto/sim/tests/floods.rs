@@ -3,22 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::id::EndpointName;
-use proto::member::Kind;
 use sim::link::Link;
 use sim::world::World;
 
-fn mesh(seed: u64, count: usize) -> (World, Vec<EndpointName>) {
-    let mut world = World::new(seed, Link::GOOD);
-    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
-    world.add_community("all", &names);
-    world.start_all();
-    (world, names)
-}
-
 #[test]
 fn a_flood_of_control_messages_and_cookies_does_not_keep_a_handshake_out() {
-    let (mut world, names) = mesh(301, 2);
+    let (mut world, names) = World::mesh(301, Link::GOOD, 2);
     let (from, attacker) = (world.home(&names[0]), SocketAddr::from(([203, 0, 113, 66], 1)));
     world.send(&names[0], &names[1], 1);
     let initiation = world.wire.last().unwrap().3.clone();
@@ -37,7 +27,7 @@ fn a_flood_of_control_messages_and_cookies_does_not_keep_a_handshake_out() {
 
 #[test]
 fn a_burst_on_a_new_session_asks_the_core_once() {
-    let (mut world, names) = mesh(302, 3);
+    let (mut world, names) = World::mesh(302, Link::GOOD, 3);
     world.send(&names[0], &names[1], 1);
     world.run_for(Duration::from_micros(1500));
     // All of the burst arrives before the core of the receiver has seen that the session is in use.
@@ -68,7 +58,7 @@ fn strangers_with_ever_new_keys_do_not_fill_the_log() {
     use proto::id::{PresharedKey, SecretKey, SessionIndex};
     use proto::wire::{Capabilities, Suites};
 
-    let (mut world, names) = mesh(303, 2);
+    let (mut world, names) = World::mesh(303, Link::GOOD, 2);
     let (to, key, mesh) = (world.home(&names[0]), world.members.endpoints[0].public_key, world.members.mesh);
     for n in 0..100u8 {
         let identity = Identity::new(SecretKey::from_bytes([n + 1; 32]), mesh, PresharedKey::NONE);

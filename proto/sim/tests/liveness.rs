@@ -3,18 +3,8 @@
 use std::time::Duration;
 
 use proto::event::Event;
-use proto::id::EndpointName;
-use proto::member::Kind;
 use sim::link::Link;
 use sim::world::World;
-
-fn mesh(seed: u64, link: Link, count: usize) -> (World, Vec<EndpointName>) {
-    let mut world = World::new(seed, link);
-    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
-    world.add_community("all", &names);
-    world.start_all();
-    (world, names)
-}
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -27,7 +17,7 @@ fn initiations(world: &World) -> usize {
 
 #[test]
 fn a_stream_in_one_direction_needs_no_handshake_but_its_first() {
-    let (mut world, names) = mesh(101, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(101, Link::GOOD, 2);
     for number in 0..3000 {
         world.send(&names[0], &names[1], number);
         world.run_for(Duration::from_millis(7));
@@ -38,7 +28,7 @@ fn a_stream_in_one_direction_needs_no_handshake_but_its_first() {
 
 #[test]
 fn one_lost_packet_costs_one_handshake_and_not_one_every_two_seconds() {
-    let (mut world, names) = mesh(102, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(102, Link::GOOD, 2);
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(5));
     world.set_cut(&names[1], true);
@@ -50,7 +40,7 @@ fn one_lost_packet_costs_one_handshake_and_not_one_every_two_seconds() {
 
 #[test]
 fn handshakes_that_are_under_way_at_once_do_not_take_each_others_index() {
-    let (mut world, names) = mesh(103, Link::GOOD, 40);
+    let (mut world, names) = World::mesh(103, Link::GOOD, 40);
     for (number, to) in (0..).zip(&names[1..]) {
         let packet = sim::packets::numbered(world.inner(&names[0]), world.inner(to), number, 100);
         world.host(&names[0]).send_packet(packet);
@@ -66,7 +56,7 @@ fn handshakes_that_are_under_way_at_once_do_not_take_each_others_index() {
 
 #[test]
 fn a_session_whose_first_datagram_was_lost_can_still_be_used_later() {
-    let (mut world, names) = mesh(104, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(104, Link::GOOD, 2);
     let (a, b) = (names[0].clone(), names[1].clone());
     let (peer, now) = (world.peer(&a, &b), world.now());
     world.host(&a).node.probe(peer, now).unwrap();
@@ -84,7 +74,7 @@ fn a_session_whose_first_datagram_was_lost_can_still_be_used_later() {
 
 #[test]
 fn a_network_that_delivers_twice_is_not_told_as_a_refused_handshake() {
-    let (mut world, names) = mesh(108, Link { duplication: 1000, ..Link::RADIO }, 2);
+    let (mut world, names) = World::mesh(108, Link { duplication: 1000, ..Link::RADIO }, 2);
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(10));
     let refused = |event: &Event| matches!(event, Event::Refused { .. });

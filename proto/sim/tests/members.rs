@@ -4,17 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::id::EndpointName;
-use proto::member::{Kind, Members};
+use proto::member::Members;
 use sim::link::Link;
 use sim::world::World;
-
-fn mesh(seed: u64, count: usize) -> (World, Vec<EndpointName>) {
-    let mut world = World::new(seed, Link::GOOD);
-    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
-    world.add_community("all", &names);
-    world.start_all();
-    (world, names)
-}
 
 fn reload(world: &mut World, at: &EndpointName, members: &Members) {
     let now = world.now();
@@ -24,7 +16,7 @@ fn reload(world: &mut World, at: &EndpointName, members: &Members) {
 
 #[test]
 fn two_endpoints_that_swap_their_keys_are_both_known_afterwards() {
-    let (mut world, names) = mesh(201, 3);
+    let (mut world, names) = World::mesh(201, Link::GOOD, 3);
     let (first, second) = (world.members.endpoints[1].public_key, world.members.endpoints[2].public_key);
     let mut swapped = world.members.clone();
     (swapped.endpoints[1].public_key, swapped.endpoints[2].public_key) = (second, first);
@@ -38,7 +30,7 @@ fn two_endpoints_that_swap_their_keys_are_both_known_afterwards() {
 
 #[test]
 fn an_endpoint_that_was_renamed_is_still_known_by_its_key() {
-    let (mut world, names) = mesh(202, 2);
+    let (mut world, names) = World::mesh(202, Link::GOOD, 2);
     let mut renamed = world.members.clone();
     let name: EndpointName = "site.another".parse().unwrap();
     renamed.endpoints[1].name = name.clone();
@@ -51,7 +43,7 @@ fn an_endpoint_that_was_renamed_is_still_known_by_its_key() {
 
 #[test]
 fn a_reload_that_leaves_an_endpoint_as_it_was_leaves_its_resolved_addresses() {
-    let (mut world, names) = mesh(203, 2);
+    let (mut world, names) = World::mesh(203, Link::GOOD, 2);
     let (peer, now) = (world.peer(&names[0], &names[1]), world.now());
     let resolved: Vec<SocketAddr> = vec!["203.0.113.7:6374".parse().unwrap()];
     world.host(&names[0]).node.handle_candidates(peer, resolved.clone(), now);

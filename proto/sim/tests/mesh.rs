@@ -3,21 +3,11 @@
 use std::time::Duration;
 
 use proto::event::{Disconnect, Event};
-use proto::id::EndpointName;
 use proto::member::Kind;
 use proto::peer::PeerState;
 use sim::link::Link;
 use sim::packets;
 use sim::world::World;
-
-/// A started world of `count` edges in one community.
-fn mesh(seed: u64, link: Link, count: usize) -> (World, Vec<EndpointName>) {
-    let mut world = World::new(seed, link);
-    let names: Vec<_> = (0..count).map(|n| world.add_endpoint(&format!("site.edge{n}"), Kind::Edge)).collect();
-    world.add_community("all", &names);
-    world.start_all();
-    (world, names)
-}
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -25,7 +15,7 @@ fn seconds(n: u64) -> Duration {
 
 #[test]
 fn the_first_packet_of_a_flow_arrives_after_one_handshake() {
-    let (mut world, names) = mesh(1, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(1, Link::GOOD, 2);
     world.send(&names[0], &names[1], 7);
     // Initiation, response, packet: three times one millisecond.
     world.run_for(Duration::from_millis(4));
@@ -34,7 +24,7 @@ fn the_first_packet_of_a_flow_arrives_after_one_handshake() {
 
 #[test]
 fn twenty_nodes_mesh_up_over_radio_links_and_every_pair_talks() {
-    let (mut world, names) = mesh(2, Link::RADIO, 20);
+    let (mut world, names) = World::mesh(2, Link::RADIO, 20);
     for round in 0..6 {
         for (i, from) in names.iter().enumerate() {
             for (j, to) in names.iter().enumerate().filter(|(j, _)| *j != i) {
@@ -55,7 +45,7 @@ fn twenty_nodes_mesh_up_over_radio_links_and_every_pair_talks() {
 #[test]
 fn equal_seeds_give_equal_traces_and_other_seeds_other_ones() {
     let trace = |seed| {
-        let (mut world, names) = mesh(seed, Link::RADIO, 5);
+        let (mut world, names) = World::mesh(seed, Link::RADIO, 5);
         world.rekey_after = seconds(5);
         for n in 0..40 {
             world.send(&names[n % 5], &names[(n + 1) % 5], n as u64);
@@ -92,7 +82,7 @@ fn rekeying_loses_nothing() {
 
 #[test]
 fn both_sides_may_begin_at_once() {
-    let (mut world, names) = mesh(6, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(6, Link::GOOD, 2);
     world.send(&names[0], &names[1], 1);
     world.send(&names[1], &names[0], 2);
     world.run_for(seconds(1));
@@ -108,7 +98,7 @@ fn both_sides_may_begin_at_once() {
 #[test]
 fn a_restarted_peer_is_back_within_three_seconds() {
     for way in [[0, 1], [1, 0]] {
-        let (mut world, names) = mesh(7, Link::GOOD, 2);
+        let (mut world, names) = World::mesh(7, Link::GOOD, 2);
         let (speaker, restarted) = (&names[way[0]], &names[way[1]]);
         world.send(speaker, restarted, 1);
         world.run_for(seconds(1));
@@ -128,7 +118,7 @@ fn a_restarted_peer_is_back_within_three_seconds() {
 fn a_peer_that_restarts_right_after_connecting_and_speaks_first_is_answered_at_once() {
     // Both orders, for the smaller key decides what becomes of crossing handshakes, and this is not one.
     for way in [[0, 1], [1, 0]] {
-        let (mut world, names) = mesh(15, Link::GOOD, 2);
+        let (mut world, names) = World::mesh(15, Link::GOOD, 2);
         let (other, restarted) = (&names[way[0]], &names[way[1]]);
         world.send(other, restarted, 1);
         world.run_for(Duration::from_millis(300));
@@ -145,7 +135,7 @@ fn a_peer_that_restarts_right_after_connecting_and_speaks_first_is_answered_at_o
 
 #[test]
 fn the_reply_to_a_restarted_peers_first_packet_goes_out_on_its_new_session() {
-    let (mut world, names) = mesh(16, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(16, Link::GOOD, 2);
     let (other, restarted) = (&names[0], &names[1]);
     world.send(other, restarted, 1);
     world.run_for(Duration::from_secs(5));
@@ -165,7 +155,7 @@ fn the_reply_to_a_restarted_peers_first_packet_goes_out_on_its_new_session() {
 #[test]
 fn a_peer_that_moves_is_found_again_whoever_speaks() {
     for way in [[0, 1], [1, 0]] {
-        let (mut world, names) = mesh(8, Link::GOOD, 2);
+        let (mut world, names) = World::mesh(8, Link::GOOD, 2);
         world.send(&names[0], &names[1], 1);
         world.run_for(seconds(1));
         let elsewhere = "203.0.113.9:5555".parse().unwrap();
@@ -182,7 +172,7 @@ fn a_peer_that_moves_is_found_again_whoever_speaks() {
 
 #[test]
 fn an_idle_mesh_is_silent_and_its_sessions_end() {
-    let (mut world, names) = mesh(9, Link::GOOD, 3);
+    let (mut world, names) = World::mesh(9, Link::GOOD, 3);
     world.run_for(seconds(600));
     assert!(world.wire.is_empty(), "nobody had anything to say");
     world.send(&names[0], &names[1], 1);
@@ -207,7 +197,7 @@ fn an_idle_mesh_is_silent_and_its_sessions_end() {
 
 #[test]
 fn a_peer_that_does_not_answer_is_called_unreachable_and_then_left_alone() {
-    let (mut world, names) = mesh(10, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(10, Link::GOOD, 2);
     world.kill(&names[1]);
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(8));
@@ -231,7 +221,7 @@ fn a_peer_that_does_not_answer_is_called_unreachable_and_then_left_alone() {
 
 #[test]
 fn a_long_cut_heals_by_itself() {
-    let (mut world, names) = mesh(11, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(11, Link::GOOD, 2);
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(1));
     world.set_cut(&names[1], true);
@@ -249,7 +239,7 @@ fn a_long_cut_heals_by_itself() {
 
 #[test]
 fn a_node_that_says_goodbye_is_dropped_at_once() {
-    let (mut world, names) = mesh(12, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(12, Link::GOOD, 2);
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(1));
     let now = world.now();
@@ -263,7 +253,7 @@ fn a_node_that_says_goodbye_is_dropped_at_once() {
 
 #[test]
 fn a_probe_is_answered_with_its_round_trip_time_also_without_a_session() {
-    let (mut world, names) = mesh(13, Link::GOOD, 2);
+    let (mut world, names) = World::mesh(13, Link::GOOD, 2);
     let peer = world.peer(&names[0], &names[1]);
     let now = world.now();
     for _ in 0..2 {
@@ -284,7 +274,7 @@ fn a_probe_is_answered_with_its_round_trip_time_also_without_a_session() {
 #[test]
 fn heavy_loss_delays_but_does_not_stop_a_mesh() {
     let link = Link { loss: 200, delay: Duration::from_millis(300), jitter: Duration::from_millis(30), duplication: 0 };
-    let (mut world, names) = mesh(14, link, 2);
+    let (mut world, names) = World::mesh(14, link, 2);
     for number in 0..600 {
         world.send(&names[0], &names[1], number);
         world.run_for(Duration::from_millis(100));
