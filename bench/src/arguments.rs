@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::Outcome;
-use crate::peers::{PEERS, Peer};
+use crate::peers::{PEERS, Peer, VARIANTS};
 
 /// Measures meshd against other userspace tunnels, side by side on this machine.
 #[derive(Debug, Parser)]
@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// What to do.
     #[arg(value_enum, default_value = "compare")]
     pub(crate) action: Action,
-    /// Who is measured, in this order; without it every peer that is known.
+    /// Who is measured, in this order; without it every peer that is known, but no variants of meshd.
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Vec<String>,
     /// Interleaved rounds: each measures every peer once.
@@ -64,6 +64,8 @@ pub(crate) enum Part {
     Udp,
     /// Idle ping and request-response.
     Latency,
+    /// A steady stream of small datagrams for 16 s: what was lost, and the longest gap.
+    Stream,
 }
 
 impl Arguments {
@@ -82,8 +84,9 @@ impl Arguments {
 }
 
 fn find(name: &str) -> Outcome<&'static Peer> {
-    PEERS.iter().find(|peer| peer.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+    let all = || PEERS.iter().chain(VARIANTS);
+    all().find(|peer| peer.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = all().map(|peer| peer.name).collect();
         format!("no peer {name:?}; known are {}", known.join(", ")).into()
     })
 }

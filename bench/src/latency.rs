@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use netns_tests::traffic::Stream;
 use serde::Serialize;
 
 use crate::Outcome;
@@ -14,6 +15,10 @@ use crate::testbed::Side;
 
 /// When a first reply counts as never.
 const FIRST_REPLY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Datagrams a second of a steady stream, and how long it runs: over three changes of keys, where they are 5 s apart.
+const STEADY_RATE: u32 = 4_000;
+const STEADY_TIME: Duration = Duration::from_secs(16);
 
 /// How long a ping-pong waits for a byte.
 const STUCK: Duration = Duration::from_secs(3);
@@ -103,6 +108,27 @@ pub(crate) fn ping_pong(client: &Side, server: &Side, address: &str, duration: D
     #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
     let rate = times.len() as f64 / seconds;
     Ok(PingPong { rate, p50_us: trips.p50_us, p99_us: trips.p99_us })
+}
+
+/// Small datagrams at a steady rate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Steady {
+    pub(crate) sent: u64,
+    pub(crate) lost: u32,
+    /// Between two arrivals; the sender's own pauses are part of it.
+    pub(crate) longest_gap_ms: f64,
+}
+
+/// Sends [`STEADY_RATE`] datagrams a second of 64 bytes for [`STEADY_TIME`].
+pub(crate) fn steady_stream(from: &Side, to: &Side, address: &str) -> Steady {
+    let stream = Stream::start(&from.host, &to.host, address, STEADY_RATE);
+    thread::sleep(STEADY_TIME);
+    let report = stream.stop();
+    Steady {
+        sent: report.sent,
+        lost: u32::try_from(report.lost()).unwrap_or(u32::MAX),
+        longest_gap_ms: report.longest_gap.as_secs_f64() * 1e3,
+    }
 }
 
 fn echo(mut stream: TcpStream) {

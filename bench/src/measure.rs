@@ -67,6 +67,9 @@ pub(crate) fn measure(
         let answers = latency::ping_pong(&testbed.a, &testbed.b, tunnel.address, PING_PONG);
         round.ping_pong = keep(answers, "request-response", &mut round.errors);
     }
+    if arguments.wants(Part::Stream) {
+        round.stream = Some(latency::steady_stream(&testbed.a, &testbed.b, tunnel.address));
+    }
     if arguments.wants(Part::Tcp) {
         tcp_runs(&tunnel, arguments, &mut round);
     }

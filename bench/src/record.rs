@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::iperf::UdpSearch;
-use crate::latency::{PingPong, RoundTrips};
+use crate::latency::{PingPong, RoundTrips, Steady};
 use crate::machine::Machine;
 use crate::statistics::Spread;
 
@@ -61,6 +61,7 @@ pub(crate) struct Round {
     pub(crate) resident_after_mib: Option<f64>,
     pub(crate) ping: Option<RoundTrips>,
     pub(crate) ping_pong: Option<PingPong>,
+    pub(crate) stream: Option<Steady>,
     pub(crate) tcp: Vec<Tcp>,
     pub(crate) udp: Vec<UdpSearch>,
     /// What did not work, where the rest did.
@@ -115,7 +116,7 @@ const fn higher_is_better(metric: &Metric) -> Metric {
 }
 
 /// Every figure that is compared, in the order of the tables.
-pub(crate) const METRICS: [Metric; 18] = [
+pub(crate) const METRICS: [Metric; 20] = [
     metric(Group::Throughput, "tcp1_gbps", "TCP x1 Gb/s", 2, |r| r.tcp(1, false).map(|t| t.gbps)),
     metric(Group::Throughput, "tcp1_reverse_gbps", "TCP x1 back", 2, |r| r.tcp(1, true).map(|t| t.gbps)),
     metric(Group::Throughput, "tcp4_gbps", "TCP x4 Gb/s", 2, |r| r.tcp(4, false).map(|t| t.gbps)),
@@ -136,6 +137,8 @@ pub(crate) const METRICS: [Metric; 18] = [
     metric(Group::Latency, "ping_pong_p99_us", "request-response p99 us", 0, |r| r.ping_pong.map(|p| p.p99_us)),
     metric(Group::Latency, "loaded_ping_p50_ms", "loaded ping p50 ms", 2, |r| r.loaded_ping(|p| p.p50_us)),
     metric(Group::Latency, "loaded_ping_p99_ms", "loaded ping p99 ms", 2, |r| r.loaded_ping(|p| p.p99_us)),
+    metric(Group::Latency, "stream_gap_ms", "stream longest gap ms", 2, |r| r.stream.map(|s| s.longest_gap_ms)),
+    metric(Group::Latency, "stream_lost", "stream lost", 0, |r| r.stream.map(|s| f64::from(s.lost))),
 ];
 
 impl Round {

@@ -12,10 +12,14 @@ pub(crate) fn peers_folder() -> Outcome<PathBuf> {
     Ok(profile.parent().unwrap_or(profile).join("peers"))
 }
 
-/// Finds a program; `meshd` is the one that `MESHD_BIN` names, or else that of the target directory.
+/// Finds a program; `meshd` is the one that `MESHD_BIN` names, or else that of the target directory; `meshd-base` the
+/// one that `MESHD_BASE_BIN` names.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     if program == "meshd" {
         return netns_tests::binary::find().ok();
+    }
+    if program == "meshd-base" {
+        return env::var_os("MESHD_BASE_BIN").map(PathBuf::from).filter(|path| is_program(path));
     }
     folders().into_iter().map(|folder| folder.join(program)).find(|path| is_program(path))
 }

@@ -18,7 +18,7 @@ pub(crate) const MESHD: Peer = Peer {
     version: Some("--version"),
     mtu: 1420,
     over: Over::Tunnel,
-    prepare: |sides| write_files(sides, "auto"),
+    prepare: |sides| write_files(sides, ""),
     start: |side| Ok(Some(up(side))),
     configure: |side| side.wait_interface(INTERFACE),
 };
@@ -26,7 +26,29 @@ pub(crate) const MESHD: Peer = Peer {
 pub(crate) const MESHD_CHACHA: Peer = Peer {
     name: "meshd-chacha",
     about: "this project, ChaCha20-Poly1305 forced",
-    prepare: |sides| write_files(sides, "chacha20-poly1305"),
+    prepare: |sides| write_files(sides, "[dataplane]\ncipher = \"chacha20-poly1305\"\n"),
+    ..MESHD
+};
+
+pub(crate) const MESHD_BASE: Peer = Peer {
+    name: "meshd-base",
+    about: "another build of this project",
+    programs: &["meshd-base"],
+    install: Install::Other("name its binary in MESHD_BASE_BIN"),
+    ..MESHD
+};
+
+pub(crate) const MESHD_REKEY: Peer = Peer {
+    name: "meshd-rekey",
+    about: "this project, new keys every 5 s",
+    prepare: |sides| write_files(sides, "[session]\nrekey = \"5s\"\n"),
+    ..MESHD
+};
+
+pub(crate) const MESHD_NO_OFFLOAD: Peer = Peer {
+    name: "meshd-no-offload",
+    about: "this project, without any segmentation or receive offload",
+    prepare: |sides| write_files(sides, "[dataplane]\noffload = false\n"),
     ..MESHD
 };
 
@@ -36,7 +58,8 @@ fn up(side: &Side) -> Command {
     command
 }
 
-fn write_files(sides: &[&Side; 2], cipher: &str) -> Outcome {
+/// Writes both sides' files, with `settings` in each node file.
+fn write_files(sides: &[&Side; 2], settings: &str) -> Outcome {
     let mut mesh = "[mesh]\nname = \"bench\"\n".to_owned();
     for side in sides {
         mesh.push_str(&endpoint(side)?);
@@ -44,7 +67,7 @@ fn write_files(sides: &[&Side; 2], cipher: &str) -> Outcome {
     mesh.push_str("\n[[community]]\nname = \"both\"\nmembers = [\"bench.a\", \"bench.b\"]\n");
     for side in sides {
         fs::write(side.file("mesh.toml"), &mesh)?;
-        fs::write(side.file(&format!("{}/meshd.toml", side.name)), node(side, cipher))?;
+        fs::write(side.file(&format!("{}/meshd.toml", side.name)), node(side, settings))?;
     }
     Ok(())
 }
@@ -69,11 +92,11 @@ fn run(side: &Side, command: &mut Command) -> Outcome<String> {
     if done.is_ok() { Ok(done.stdout) } else { Err(done.to_string().into()) }
 }
 
-fn node(side: &Side, cipher: &str) -> String {
+fn node(side: &Side, settings: &str) -> String {
     let folder = side.file(side.name);
     format!(
         "[node]\nname = \"bench.{name}\"\nkey_file = \"private.key\"\nmesh = {mesh:?}\n\n\
-         [interface]\nname = {INTERFACE:?}\nmtu = {mtu}\n\n[dataplane]\ncipher = {cipher:?}\n\n\
+         [interface]\nname = {INTERFACE:?}\nmtu = {mtu}\n\n{settings}\n\
          [api]\nsocket = {socket:?}\n\n[state]\ndir = {folder:?}\n\n[log]\nlevel = \"warn\"\n",
         name = side.name,
         mesh = side.file("mesh.toml"),

@@ -94,6 +94,9 @@ pub(crate) const PEERS: &[&Peer] = &[
     &openvpn::OPENVPN,
 ];
 
+/// Further settings and builds of meshd, measured only when they are asked for by name.
+pub(crate) const VARIANTS: &[&Peer] = &[&meshd::MESHD_BASE, &meshd::MESHD_REKEY, &meshd::MESHD_NO_OFFLOAD];
+
 /// For peers without anything to prepare.
 fn nothing_to_prepare(_: &[&Side; 2]) -> Outcome {
     Ok(())
