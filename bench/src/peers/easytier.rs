@@ -15,7 +15,7 @@ pub(crate) const EASYTIER: Peer = Peer {
     install: Install::Crate {
         package: "easytier",
         version: "2.0.3",
-        debian: &["protobuf-compiler", "clang", "libclang-dev", "pkg-config"],
+        debian: &["protobuf-compiler", "libprotobuf-dev", "clang", "libclang-dev", "pkg-config"],
     },
     version: Some("--version"),
     mtu: 1360,
