@@ -14,7 +14,7 @@ use proto::packet::segment::Segments;
 use proto::route::{RouteTable, Target};
 use proto::session::{AeadKey, ReplayWindow, Session, TxLane};
 use proto::time::Instant;
-use proto::wire::{Capabilities, Flags, MessageType, OVERHEAD, Suites};
+use proto::wire::{Capabilities, Flags, MessageType, OVERHEAD, Suite};
 use zeroize::Zeroizing;
 
 use crate::memory::{ALICE, BOB, HEADERS, MTU, MemoryDevice, MemorySocket, SEGMENTS, SUPER_PACKET, TSO, super_packet};
@@ -48,10 +48,10 @@ const PREFIXES: u32 = 10_000;
 pub fn all() -> Vec<Entry> {
     let entry = |name, bytes, is_prepared, make| Entry { name, bytes, is_prepared, make };
     vec![
-        entry("seal_aes256gcm_1420", MTU, false, || Box::new(Seal::new(Suites::AES_256_GCM))),
-        entry("open_aes256gcm_1420", MTU, true, || Box::new(Open::new(Suites::AES_256_GCM))),
-        entry("seal_chacha20poly1305_1420", MTU, false, || Box::new(Seal::new(Suites::CHACHA20_POLY1305))),
-        entry("open_chacha20poly1305_1420", MTU, true, || Box::new(Open::new(Suites::CHACHA20_POLY1305))),
+        entry("seal_aes256gcm_1420", MTU, false, || Box::new(Seal::new(Suite::Aes256Gcm))),
+        entry("open_aes256gcm_1420", MTU, true, || Box::new(Open::new(Suite::Aes256Gcm))),
+        entry("seal_chacha20poly1305_1420", MTU, false, || Box::new(Seal::new(Suite::ChaCha20Poly1305))),
+        entry("open_chacha20poly1305_1420", MTU, true, || Box::new(Open::new(Suite::ChaCha20Poly1305))),
         entry("route_lookup_10000_prefixes", 0, false, || Box::new(Lookup::new())),
         entry("replay_window", 0, false, || Box::<Replay>::default()),
         entry("segment_tso_62k", SUPER_PACKET, false, || Box::new(Segment::new())),
@@ -68,7 +68,7 @@ struct Seal {
 }
 
 impl Seal {
-    fn new(suite: Suites) -> Self {
+    fn new(suite: Suite) -> Self {
         let lane = session(suite, 0).claim(0).expect("a lane that nobody has");
         Self { lane, datagram: vec![0x5a; MTU + OVERHEAD] }
     }
@@ -88,7 +88,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(suite: Suites) -> Self {
+    fn new(suite: Suite) -> Self {
         let key = AeadKey::new(suite, &[7; 32]).expect("a known suite");
         let mut sealed = vec![0x5a; MTU + OVERHEAD];
         key.seal(1, &mut sealed).expect("room for header and tag");
@@ -265,7 +265,7 @@ impl Operation for Inbound {
 }
 
 /// One side's session: side 0 is Alice's.
-fn session(suite: Suites, side: u8) -> Arc<Session> {
+fn session(suite: Suite, side: u8) -> Arc<Session> {
     let key = |direction: u8| Zeroizing::new([direction; 32]);
     let agreement = Agreement {
         keys: Keys { send: key(side), receive: key(1 - side) },
@@ -285,7 +285,7 @@ fn table(side: u8, mine: Ipv4Addr, theirs: Ipv4Addr, remote: SocketAddr) -> Forw
     routes.insert(IpNet::V4(theirs.into()), Target::Peer(PeerId(0)));
     let mut table = ForwardingTable::new(Mac1::new(&PublicKey([0; 32])));
     table.routes = Arc::new(routes);
-    let session = session(Suites::AES_256_GCM, side);
+    let session = session(Suite::Aes256Gcm, side);
     table.set_peer(
         PeerId(0),
         Some(PeerRow { session: Arc::clone(&session), next: None, remote, activity: Arc::default() }),

@@ -13,7 +13,7 @@ use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
 use proto::session::has_fast_aes;
-use proto::wire::{Capabilities, OVERHEAD, Suites};
+use proto::wire::{Capabilities, OVERHEAD, Suite, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -254,9 +254,9 @@ fn offer(config: &Config, offload: OffloadLevel) -> Offer {
         capabilities = capabilities.and(Capabilities::COAL).and(Capabilities::CSUM_PARTIAL);
     }
     let suites = match config.dataplane.cipher {
-        Cipher::Auto => Suites::ALL,
-        Cipher::Aes256Gcm => Suites::AES_256_GCM,
-        Cipher::ChaCha20Poly1305 => Suites::CHACHA20_POLY1305,
+        Cipher::Auto => Suites::DEFAULT,
+        Cipher::Aes256Gcm => Suites::of(&[Suite::Aes256Gcm]),
+        Cipher::ChaCha20Poly1305 => Suites::of(&[Suite::ChaCha20Poly1305]),
     };
     Offer { suites, capabilities, lanes: config.dataplane.workers }
 }

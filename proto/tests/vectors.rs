@@ -43,7 +43,7 @@ fn vectors() -> String {
     line("initiator_address", &derived_address(&mesh, &initiator.public).to_string());
 
     let offer = Offer {
-        suites: Suites::ALL,
+        suites: Suites::DEFAULT,
         capabilities: Capabilities(Capabilities::COAL.0 | Capabilities::CSUM_PARTIAL.0 | Capabilities::FAST_AES.0),
         lanes: 1,
     };

@@ -118,7 +118,7 @@ impl World {
             name: name.clone(),
             identity: Identity::new(secret, members.mesh, PresharedKey::NONE),
             offer: Offer {
-                suites: Suites::ALL,
+                suites: Suites::DEFAULT,
                 capabilities: Capabilities::COAL.and(Capabilities::CSUM_PARTIAL).and(Capabilities::FAST_AES),
                 lanes: 1,
             },
