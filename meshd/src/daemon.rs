@@ -12,7 +12,7 @@ use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
-use proto::session::{has_fast_aes, supported_suites};
+use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
@@ -342,6 +342,7 @@ fn node_status(config: &Config, parts: &Parts) -> NodeStatus {
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: 0,
         offloads: offloads.into_iter().map(str::to_owned).collect(),
+        aes_backend: Some(AesBackend::detect().name().to_owned()),
     }
 }
 
