@@ -84,8 +84,8 @@ fn has_fast_aegis() -> bool {
     }
 }
 
-/// The suites that may be offered on this CPU. AEGIS is none of them where AES would run in software: it would be slower
-/// than ChaCha20-Poly1305 there, and its running time not independent of the key.
+/// The suites that may be offered on this CPU. AEGIS is none of them where its AES would run in software: its speed, the
+/// reason to opt in to it, would be gone.
 #[must_use]
 pub fn supported_suites() -> Suites {
     let aegis = Suites::of(&[Suite::Aegis128L, Suite::Aegis128X2]);
