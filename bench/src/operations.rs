@@ -12,9 +12,9 @@ use proto::packet::Part;
 use proto::packet::coalesce::Run;
 use proto::packet::segment::Segments;
 use proto::route::{RouteTable, Target};
-use proto::session::{AeadKey, ReplayWindow, Session, TxLane};
+use proto::session::{AeadKey, AesBackend, ReplayWindow, Session};
 use proto::time::Instant;
-use proto::wire::{Capabilities, Flags, MessageType, OVERHEAD, Suites};
+use proto::wire::{Capabilities, OVERHEAD, Suite};
 use zeroize::Zeroizing;
 
 use crate::memory::{ALICE, BOB, HEADERS, MTU, MemoryDevice, MemorySocket, SEGMENTS, SUPER_PACKET, TSO, super_packet};
@@ -46,12 +46,24 @@ const PREFIXES: u32 = 10_000;
 /// Every operation.
 #[must_use]
 pub fn all() -> Vec<Entry> {
+    use AesBackend::{AwsLc, Ring};
+    use Suite::{Aegis128L, Aegis128X2, Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
     let entry = |name, bytes, is_prepared, make| Entry { name, bytes, is_prepared, make };
     vec![
-        entry("seal_aes256gcm_1420", MTU, false, || Box::new(Seal::new(Suites::AES_256_GCM))),
-        entry("open_aes256gcm_1420", MTU, true, || Box::new(Open::new(Suites::AES_256_GCM))),
-        entry("seal_chacha20poly1305_1420", MTU, false, || Box::new(Seal::new(Suites::CHACHA20_POLY1305))),
-        entry("open_chacha20poly1305_1420", MTU, true, || Box::new(Open::new(Suites::CHACHA20_POLY1305))),
+        entry("seal_aes256gcm_ring_1420", MTU, false, || seal(Aes256Gcm, Ring)),
+        entry("open_aes256gcm_ring_1420", MTU, true, || open(Aes256Gcm, Ring)),
+        entry("seal_aes256gcm_awslc_1420", MTU, false, || seal(Aes256Gcm, AwsLc)),
+        entry("open_aes256gcm_awslc_1420", MTU, true, || open(Aes256Gcm, AwsLc)),
+        entry("seal_aes128gcm_ring_1420", MTU, false, || seal(Aes128Gcm, Ring)),
+        entry("open_aes128gcm_ring_1420", MTU, true, || open(Aes128Gcm, Ring)),
+        entry("seal_aes128gcm_awslc_1420", MTU, false, || seal(Aes128Gcm, AwsLc)),
+        entry("open_aes128gcm_awslc_1420", MTU, true, || open(Aes128Gcm, AwsLc)),
+        entry("seal_chacha20poly1305_1420", MTU, false, || seal(ChaCha20Poly1305, Ring)),
+        entry("open_chacha20poly1305_1420", MTU, true, || open(ChaCha20Poly1305, Ring)),
+        entry("seal_aegis128l_1420", MTU, false, || seal(Aegis128L, Ring)),
+        entry("open_aegis128l_1420", MTU, true, || open(Aegis128L, Ring)),
+        entry("seal_aegis128x2_1420", MTU, false, || seal(Aegis128X2, Ring)),
+        entry("open_aegis128x2_1420", MTU, true, || open(Aegis128X2, Ring)),
         entry("route_lookup_10000_prefixes", 0, false, || Box::new(Lookup::new())),
         entry("replay_window", 0, false, || Box::<Replay>::default()),
         entry("segment_tso_62k", SUPER_PACKET, false, || Box::new(Segment::new())),
@@ -61,22 +73,36 @@ pub fn all() -> Vec<Entry> {
     ]
 }
 
-/// Seals one datagram on a lane.
+fn seal(suite: Suite, backend: AesBackend) -> Box<dyn Operation> {
+    Box::new(Seal::new(key(suite, backend)))
+}
+
+fn open(suite: Suite, backend: AesBackend) -> Box<dyn Operation> {
+    Box::new(Open::new(key(suite, backend)))
+}
+
+/// A key, in a library of choice where the suite leaves one.
+fn key(suite: Suite, backend: AesBackend) -> AeadKey {
+    AeadKey::with_backend(suite, &[7; 32], backend).expect("a key of the right length")
+}
+
+/// Seals one datagram.
 struct Seal {
-    lane: TxLane,
+    key: AeadKey,
+    counter: u64,
     datagram: Vec<u8>,
 }
 
 impl Seal {
-    fn new(suite: Suites) -> Self {
-        let lane = session(suite, 0).claim(0).expect("a lane that nobody has");
-        Self { lane, datagram: vec![0x5a; MTU + OVERHEAD] }
+    fn new(key: AeadKey) -> Self {
+        Self { key, counter: 0, datagram: vec![0x5a; MTU + OVERHEAD] }
     }
 }
 
 impl Operation for Seal {
     fn run(&mut self) {
-        self.lane.seal(MessageType::Data, Flags::default(), black_box(&mut self.datagram)).expect("a fresh lane");
+        self.counter += 1;
+        self.key.seal(self.counter, black_box(&mut self.datagram)).expect("room for header and tag");
     }
 }
 
@@ -88,8 +114,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(suite: Suites) -> Self {
-        let key = AeadKey::new(suite, &[7; 32]).expect("a known suite");
+    fn new(key: AeadKey) -> Self {
         let mut sealed = vec![0x5a; MTU + OVERHEAD];
         key.seal(1, &mut sealed).expect("room for header and tag");
         Self { key, datagram: sealed.clone(), sealed }
@@ -265,11 +290,11 @@ impl Operation for Inbound {
 }
 
 /// One side's session: side 0 is Alice's.
-fn session(suite: Suites, side: u8) -> Arc<Session> {
+fn session(side: u8) -> Arc<Session> {
     let key = |direction: u8| Zeroizing::new([direction; 32]);
     let agreement = Agreement {
         keys: Keys { send: key(side), receive: key(1 - side) },
-        suite,
+        suite: Suite::Aes256Gcm,
         capabilities: Capabilities(Capabilities::COAL.0 | Capabilities::CSUM_PARTIAL.0),
         lanes: 1,
     };
@@ -285,7 +310,7 @@ fn table(side: u8, mine: Ipv4Addr, theirs: Ipv4Addr, remote: SocketAddr) -> Forw
     routes.insert(IpNet::V4(theirs.into()), Target::Peer(PeerId(0)));
     let mut table = ForwardingTable::new(Mac1::new(&PublicKey([0; 32])));
     table.routes = Arc::new(routes);
-    let session = session(Suites::AES_256_GCM, side);
+    let session = session(side);
     table.set_peer(
         PeerId(0),
         Some(PeerRow { session: Arc::clone(&session), next: None, remote, activity: Arc::default() }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::id::{EndpointName, PresharedKey, SecretKey};
 use proto::member::Members;
+use proto::wire::Suites;
 
 /// Everything that a node is configured with. Every value in it has been checked.
 #[derive(Debug)]
@@ -102,19 +103,8 @@ pub struct DataplaneConfig {
     pub workers: u8,
     /// Whether to use the kernel's segmentation and receive offloads where it has them.
     pub offload: bool,
-    /// Which cipher seals packets.
-    pub cipher: Cipher,
-}
-
-/// Which cipher seals packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cipher {
-    /// The faster one of this machine that the other side has too.
-    Auto,
-    /// AES-256-GCM (NIST SP 800-38D).
-    Aes256Gcm,
-    /// ChaCha20-Poly1305 (RFC 8439).
-    ChaCha20Poly1305,
+    /// The ciphers that are offered to peers, any of which may seal packets; at least one.
+    pub ciphers: Suites,
 }
 
 /// `[api]`: the local control socket.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use proto::id::{EndpointName, NameError};
 use proto::member::DEFAULT_PORT;
+use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
 use crate::model::{
-    ApiConfig, Cipher, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, SessionConfig, StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, SessionConfig, StateConfig,
 };
 use crate::read::{Located, Reader, Section};
 use crate::{scalar, shape};
@@ -40,8 +41,15 @@ const SOCKET: &str = "/run/meshd/meshd.sock";
 const SOCKET_PATH: usize = 107;
 const STATE_DIR: &str = "/var/lib/meshd";
 
-const CIPHERS: [(&str, Cipher); 3] =
-    [("auto", Cipher::Auto), ("aes-256-gcm", Cipher::Aes256Gcm), ("chacha20-poly1305", Cipher::ChaCha20Poly1305)];
+/// What `cipher` may name, and what it offers then.
+const CIPHERS: [(&str, Suites); 6] = [
+    ("auto", Suites::DEFAULT),
+    cipher(Suite::Aes256Gcm),
+    cipher(Suite::ChaCha20Poly1305),
+    cipher(Suite::Aes128Gcm),
+    cipher(Suite::Aegis128L),
+    cipher(Suite::Aegis128X2),
+];
 const LEVELS: [(&str, LogLevel); 5] = [
     (LogLevel::Error.as_str(), LogLevel::Error),
     (LogLevel::Warn.as_str(), LogLevel::Warn),
@@ -199,10 +207,27 @@ fn dataplane(reader: &mut Reader<'_>, root: &DeTable<'_>) -> DataplaneConfig {
     DataplaneConfig {
         workers: workers.and_then(|workers| u8::try_from(workers).ok()).unwrap_or(1),
         offload: reader.optional(section, "offload", scalar::switch).is_none_or(|offload| offload.value),
-        cipher: reader
-            .optional(section, "cipher", |value| scalar::choice(value, &CIPHERS))
-            .map_or(Cipher::Auto, |cipher| cipher.value),
+        ciphers: ciphers(reader, section),
     }
+}
+
+const fn cipher(suite: Suite) -> (&'static str, Suites) {
+    (suite.name(), Suites::of(&[suite]))
+}
+
+/// `cipher`: one name, or a list of them.
+fn ciphers(reader: &mut Reader<'_>, section: Section<'_>) -> Suites {
+    let Some(value) = section.value("cipher").filter(|value| value.get_ref().is_array()) else {
+        let one = reader.optional(section, "cipher", |value| scalar::choice(value, &CIPHERS));
+        return one.map_or(Suites::DEFAULT, |one| one.value);
+    };
+    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        let fault = Fault::new("names no cipher").help("write [\"auto\"], or leave the key out");
+        reader.report_key(section, "cipher", value.span().start, fault);
+        return Suites::DEFAULT;
+    }
+    let named = reader.list(section, "cipher", |text| scalar::word(text, &CIPHERS));
+    named.iter().fold(Suites::default(), |all, one| all.or(one.value))
 }
 
 fn api(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> ApiConfig {

@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::ExitCode;
 
-use config::{Cipher, Config};
+use config::Config;
 use ipnet::IpNet;
 use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
-use proto::session::has_fast_aes;
+use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
@@ -135,9 +135,11 @@ struct Parts {
     sockets: Vec<UdpSocket>,
     offload: OffloadLevel,
     port: u16,
+    suites: Suites,
 }
 
 fn open(config: &Config) -> Result<Parts, Error> {
+    let suites = offered(config.dataplane.ciphers, supported_suites())?;
     let interface = &config.interface;
     let workers = usize::from(config.dataplane.workers);
     let (devices, info) = TunDevice::open(&interface.name, workers, config.dataplane.offload).map_err(|e| {
@@ -167,7 +169,7 @@ fn open(config: &Config) -> Result<Parts, Error> {
         format!("cannot listen on UDP port {}: {e}{hint}", config.listen.port)
     })?;
     let port = sockets.first().map_or(Ok(config.listen.port), |s| s.local_addr().map(|a| a.port()))?;
-    Ok(Parts { devices, sockets, offload: info.offload, port })
+    Ok(Parts { devices, sockets, offload: info.offload, port, suites })
 }
 
 fn start(
@@ -179,14 +181,19 @@ fn start(
 ) -> Result<(Driver, Vec<worker::Handle>), Failure> {
     let clock = Clock::start();
     let timestamps = TimestampFile::open(&config.state.dir);
-    let mut node = match new_node(config, clock, &timestamps, parts.offload) {
+    let mut node = match new_node(config, clock, &timestamps, offer(config, &parts)) {
         Ok(node) => node,
         Err(error) => return Err(Box::new((host, error))),
     };
     node.handle_registry(&config.members, clock.now());
     let published = node.publish();
     let resolver = Resolver::start(config.members.endpoints.iter(), |name| node.peer_id(name));
-    let reporter = Reporter::new(node_status(config, &parts), &config.members, config.warnings.clone(), clock.now());
+    let mut warnings = config.warnings.clone();
+    if let Some(warning) = cipher_warning(config.dataplane.ciphers, parts.suites) {
+        tracing::warn!("{warning}");
+        warnings.push(warning);
+    }
+    let reporter = Reporter::new(node_status(config, &parts), &config.members, warnings, clock.now());
     let (sender, punts) = mpsc::channel(MAX_PUNTS);
     let ends = parts.sockets.first().zip(parts.devices.first());
     let ends = ends
@@ -227,14 +234,14 @@ fn start(
     Ok((driver, workers))
 }
 
-fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, offload: OffloadLevel) -> Result<Node, Error> {
+fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, offer: Offer) -> Result<Node, Error> {
     let mut seed = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| "the system gives no random bytes")?;
     let own = own_endpoint(config).ok_or("the mesh does not have this node")?;
     let settings = Settings {
         name: config.node.name.clone(),
         identity: Identity::new(config.node.secret_key.clone(), config.members.mesh, config.node.preshared_key.clone()),
-        offer: offer(config, offload),
+        offer,
         rekey_after: config.session.rekey,
         idle_after: config.session.idle,
         // Whoever can be dialled need not keep a way open.
@@ -244,21 +251,33 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, offload: 
     Ok(Node::new(settings, *seed, wall, clock.now()))
 }
 
-fn offer(config: &Config, offload: OffloadLevel) -> Offer {
+fn offer(config: &Config, parts: &Parts) -> Offer {
     let mut capabilities = Capabilities::default();
     if has_fast_aes() {
         capabilities = capabilities.and(Capabilities::FAST_AES);
     }
     // A device that takes finished packets only would have to undo what these allow.
-    if offload != OffloadLevel::Plain {
+    if parts.offload != OffloadLevel::Plain {
         capabilities = capabilities.and(Capabilities::COAL).and(Capabilities::CSUM_PARTIAL);
     }
-    let suites = match config.dataplane.cipher {
-        Cipher::Auto => Suites::ALL,
-        Cipher::Aes256Gcm => Suites::AES_256_GCM,
-        Cipher::ChaCha20Poly1305 => Suites::CHACHA20_POLY1305,
-    };
-    Offer { suites, capabilities, lanes: config.dataplane.workers }
+    Offer { suites: parts.suites, capabilities, lanes: config.dataplane.workers }
+}
+
+/// What of the configured ciphers this CPU runs; an error where that is none.
+fn offered(configured: Suites, supported: Suites) -> Result<Suites, Error> {
+    let suites = configured.common(supported);
+    if suites.is_empty() {
+        let hint = "it has no instructions for AES; add \"auto\" to [dataplane] cipher";
+        return Err(format!("this CPU runs none of the configured ciphers ({configured}): {hint}").into());
+    }
+    Ok(suites)
+}
+
+/// What an operator should know of configured ciphers that are not offered.
+fn cipher_warning(configured: Suites, offered: Suites) -> Option<String> {
+    let missing = configured.without(offered);
+    let why = "are configured and not offered to peers, for this CPU has no instructions for AES";
+    (!missing.is_empty()).then(|| format!("the ciphers {missing} {why}"))
 }
 
 /// What the machine is to be given: our addresses, and routes to everything of the peers that policy lets us talk to.
@@ -323,12 +342,14 @@ fn node_status(config: &Config, parts: &Parts) -> NodeStatus {
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: 0,
         offloads: offloads.into_iter().map(str::to_owned).collect(),
+        aes_backend: Some(AesBackend::detect().name().to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::wire::Suite;
 
     #[test]
     fn a_tso_packet_of_the_most_segments_fits_one_send() {
@@ -337,5 +358,18 @@ mod tests {
             assert!(segments >= 1 && segments * (usize::from(mtu) + OVERHEAD) <= MAX_SEND);
         }
         assert_eq!(gso_max_segs(1420), 45);
+    }
+
+    #[test]
+    fn ciphers_that_the_cpu_lacks_are_not_offered_and_said() {
+        let aegis = Suites::of(&[Suite::Aegis128L, Suite::Aegis128X2]);
+        let (all, without) = (Suites::of(&Suite::ALL), Suites::of(&Suite::ALL).without(aegis));
+        assert_eq!(offered(all, all).unwrap(), all);
+        assert_eq!(cipher_warning(all, all), None);
+        assert_eq!(offered(Suites::DEFAULT.or(aegis), without).unwrap(), Suites::DEFAULT);
+        let warning = cipher_warning(Suites::DEFAULT.or(aegis), Suites::DEFAULT).unwrap();
+        assert!(warning.starts_with("the ciphers aegis-128x2, aegis-128l are configured"), "{warning}");
+        let error = offered(aegis, without).unwrap_err().to_string();
+        assert!(error.contains("none of the configured ciphers (aegis-128x2, aegis-128l)"), "{error}");
     }
 }

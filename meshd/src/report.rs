@@ -137,6 +137,7 @@ impl Reporter {
             rx_packets: peer.activity.rx_packets.load(Relaxed),
             tx_packets: peer.activity.tx_packets.load(Relaxed),
             session: peer.session.map(|session| session.to_string()),
+            cipher: peer.suite.map(|suite| suite.name().to_owned()),
             rekeys: peer.rekeys,
             reason: self.reason(peer, now),
         }

@@ -41,6 +41,12 @@ impl Status {
         text(&self.json["node"], "interface").unwrap_or_else(|| panic!("no interface in {self}"))
     }
 
+    /// The library that runs AES-GCM.
+    #[must_use]
+    pub fn aes_backend(&self) -> String {
+        text(&self.json["node"], "aes_backend").unwrap_or_else(|| panic!("no aes_backend in {self}"))
+    }
+
     /// The node's mesh addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -131,6 +137,12 @@ impl Peer {
     #[must_use]
     pub fn session(&self) -> Option<String> {
         text(&self.json, "session")
+    }
+
+    /// The session's cipher.
+    #[must_use]
+    pub fn cipher(&self) -> Option<String> {
+        text(&self.json, "cipher")
     }
 
     /// How often the session's keys were renewed.

@@ -10,6 +10,7 @@ use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
 use crate::time::Instant;
+use crate::wire::Suite;
 
 pub(crate) struct Peer {
     pub(crate) name: EndpointName,
@@ -147,6 +148,8 @@ pub struct PeerStatus {
     pub last_handshake: Option<Instant>,
     /// Our index of the session in use.
     pub session: Option<SessionIndex>,
+    /// The suite of the session in use.
+    pub suite: Option<Suite>,
     /// How often a session was replaced by a newer one.
     pub rekeys: u64,
     /// Since when it does not answer.
@@ -181,7 +184,8 @@ impl Peer {
     }
 
     pub(crate) fn status(&self) -> PeerStatus {
-        let session = self.current().map(|established| established.session.local);
+        let current = self.current().map(|established| &established.session);
+        let session = current.map(|session| session.local);
         PeerStatus {
             name: self.name.clone(),
             kind: self.kind,
@@ -192,6 +196,7 @@ impl Peer {
             candidates: self.candidates.clone(),
             last_handshake: self.last_handshake,
             session,
+            suite: current.map(|session| session.suite),
             rekeys: self.rekeys,
             unreachable_since: self.unreachable_since,
             refused: self.refusal.as_ref().map(|r| (r.reason, r.source, r.count, r.at)),

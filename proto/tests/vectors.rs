@@ -10,10 +10,13 @@ use proto::id::{MeshId, PeerId, PresharedKey, SecretKey, SessionIndex};
 use proto::member::derived_address;
 use proto::session::Session;
 use proto::time::Instant;
-use proto::wire::{CONTROL_LANE, Capabilities, Control, Flags, Initiation, MessageType, Response, Suites};
+use proto::wire::{CONTROL_LANE, Capabilities, Control, Flags, Initiation, MessageType, Response, Suite, Suites};
 
 const BEGIN: &str = "<!-- vectors: begin -->\n```text\n";
 const END: &str = "```\n<!-- vectors: end -->";
+
+/// What the data datagrams hold.
+const PACKET: &[u8] = b"an inner packet";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -43,7 +46,7 @@ fn vectors() -> String {
     line("initiator_address", &derived_address(&mesh, &initiator.public).to_string());
 
     let offer = Offer {
-        suites: Suites::ALL,
+        suites: Suites::DEFAULT,
         capabilities: Capabilities(Capabilities::COAL.0 | Capabilities::CSUM_PARTIAL.0 | Capabilities::FAST_AES.0),
         lanes: 1,
     };
@@ -85,11 +88,34 @@ fn vectors() -> String {
     let len = Control::Probe { token: 0x0807_0605_0403_0201 }.write(&mut bytes);
     let probe = control.seal_vec(MessageType::Control, Flags::default(), &bytes[..len]).unwrap();
     line("control_probe", &hex(&probe));
-    let packet = b"an inner packet";
-    let data = session.claim(0).unwrap().seal_vec(MessageType::Data, Flags::CSUM_PARTIAL, packet).unwrap();
-    line("data_plaintext", &hex(packet));
+    let data = session.claim(0).unwrap().seal_vec(MessageType::Data, Flags::CSUM_PARTIAL, PACKET).unwrap();
+    line("data_plaintext", &hex(PACKET));
     line("data", &hex(&data));
+    for suite in Suite::ALL.into_iter().filter(|suite| *suite != agreed_r.suite) {
+        for (name, value) in suite_vectors(suite, &initiator, &responder) {
+            line(&format!("{}_{name}", suite.name().replace('-', "_")), &hex(&value));
+        }
+    }
     out
+}
+
+/// What the same handshake gives where both sides offer one other suite: the initiator's key, as long as the suite's keys
+/// are, and the same packet under it.
+fn suite_vectors(suite: Suite, initiator: &Identity, responder: &Identity) -> [(&'static str, Vec<u8>); 2] {
+    let offer = Offer { suites: Suites::of(&[suite]), capabilities: Capabilities::default(), lanes: 1 };
+    let indices = (SessionIndex(0x0403_0201), SessionIndex(0x0807_0605));
+    let (state, mut initiation) =
+        Initiated::start(initiator, &responder.public, indices.0, 1_700_000_000_000_000_000, offer, [0x33; 32])
+            .unwrap();
+    Mac1::new(&responder.public).append(&mut initiation, None);
+    let received = Received::open(responder, &Initiation::parse(&initiation).unwrap(), [0x66; 32]).unwrap();
+    let (_, mut response) = received.respond(indices.1, offer).unwrap();
+    Mac1::new(&initiator.public).append(&mut response, None);
+    let agreed = state.accept(&Response::parse(&response).unwrap()).ok().unwrap();
+    let len = if suite == Suite::ChaCha20Poly1305 { 32 } else { 16 };
+    let session = Session::new(PeerId(0), indices, &agreed, true).unwrap();
+    let data = session.claim(0).unwrap().seal_vec(MessageType::Data, Flags::CSUM_PARTIAL, PACKET).unwrap();
+    [("key_initiator_to_responder", agreed.keys.send[..len].to_vec()), ("data", data)]
 }
 
 #[test]

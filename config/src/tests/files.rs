@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::id::{PresharedKey, SecretKey};
+use proto::wire::{Suite, Suites};
 use tempfile::TempDir;
 
-use crate::{Cipher, Config, LogLevel, Problem, Problems};
+use crate::{Config, LogLevel, Problem, Problems};
 
 /// A folder with a `meshd.toml`, a mesh of `a.b` and `a.c`, and the key of `a.b`.
 struct Site(TempDir);
@@ -68,7 +69,10 @@ fn the_defaults_are_those_of_the_reference() {
     let seconds = Duration::from_secs;
     let session = config.session;
     assert_eq!((session.rekey, session.idle, session.keepalive), (seconds(120), seconds(180), Some(seconds(25))));
-    assert_eq!((config.dataplane.workers, config.dataplane.offload, config.dataplane.cipher), (1, true, Cipher::Auto));
+    assert_eq!(
+        (config.dataplane.workers, config.dataplane.offload, config.dataplane.ciphers),
+        (1, true, Suites::DEFAULT)
+    );
     assert_eq!(config.api.socket, PathBuf::from("/run/meshd/meshd.sock"));
     assert_eq!(config.state.dir, PathBuf::from("/var/lib/meshd"));
     assert_eq!((config.log.level, config.mesh_name.as_str()), (LogLevel::Info, "default"));
@@ -98,9 +102,28 @@ fn every_setting_is_taken_over() {
     let session = config.session;
     assert_eq!((session.rekey.as_secs(), session.idle.as_secs(), session.keepalive), (60, 3600, None));
     assert_eq!((config.dataplane.workers, config.dataplane.offload), (4, false));
-    assert_eq!((config.dataplane.cipher, config.log.level), (Cipher::ChaCha20Poly1305, LogLevel::Trace));
+    assert_eq!(config.dataplane.ciphers, Suites::of(&[Suite::ChaCha20Poly1305]));
+    assert_eq!(config.log.level, LogLevel::Trace);
     assert_eq!((config.api.socket, config.state.dir), (PathBuf::from("/s"), site.path("state")));
     assert_eq!(config.files, ["meshd.toml", "sub/m.toml", "private.key", "psk"].map(|name| site.path(name)));
+}
+
+#[test]
+fn a_cipher_is_one_name_or_a_list_in_which_auto_is_the_default_offer() {
+    let site = Site::new();
+    let ciphers = |value: &str| {
+        let text = format!("[node]\nname = \"a.b\"\nkey_file = \"private.key\"\n[dataplane]\ncipher = {value}\n");
+        site.write("meshd.toml", text);
+        site.load().unwrap().dataplane.ciphers
+    };
+    for suite in Suite::ALL {
+        assert_eq!(ciphers(&format!("{:?}", suite.name())), Suites::of(&[suite]));
+        assert_eq!(ciphers(&format!("[\"auto\", {:?}]", suite.name())), Suites::DEFAULT.or(Suites::of(&[suite])));
+    }
+    assert_eq!(ciphers("\"auto\""), Suites::DEFAULT);
+    assert_eq!(ciphers("[\"auto\"]"), Suites::DEFAULT);
+    let pair = [Suite::Aegis128L, Suite::Aes128Gcm];
+    assert_eq!(ciphers("[\"aes-128-gcm\", \"aegis-128l\", \"aes-128-gcm\"]"), Suites::of(&pair));
 }
 
 #[test]

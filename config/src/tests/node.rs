@@ -109,6 +109,27 @@ fn words_and_switches_are_from_their_set() {
 }
 
 #[test]
+fn ciphers_are_known_names() {
+    refuses(
+        "[dataplane]\ncipher = [\"auto\", \"aegis128x2\"]",
+        "meshd.toml:4:19: [dataplane] cipher: unknown value \"aegis128x2\"; did you mean \"aegis-128x2\"?",
+    );
+    refuses(
+        "[dataplane]\ncipher = \"none\"",
+        "meshd.toml:4:10: [dataplane] cipher: unknown value \"none\"\n    help: use \"auto\", \"aes-256-gcm\", \
+         \"chacha20-poly1305\", \"aes-128-gcm\", \"aegis-128l\", \"aegis-128x2\"",
+    );
+    refuses(
+        "[dataplane]\ncipher = []",
+        "meshd.toml:4:10: [dataplane] cipher: names no cipher; write [\"auto\"], or leave the key out",
+    );
+    refuses(
+        "[dataplane]\ncipher = [128]",
+        "meshd.toml:4:11: [dataplane] cipher: must be a text, not an integer; put it in quotes: \"128\"",
+    );
+}
+
+#[test]
 fn paths_are_usable() {
     refuses("key_file = \"\"", "meshd.toml:3:12: [node] key_file: is empty; write a path, or leave the key out");
     refuses(

@@ -31,6 +31,8 @@ pub(crate) struct NodeStatus {
     pub(crate) uptime_seconds: u64,
     /// Offloads in use: of the device and of the socket.
     pub(crate) offloads: Vec<String>,
+    /// Library that runs AES-GCM: `ring` or `aws-lc`; absent from daemons that had only one.
+    pub(crate) aes_backend: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub(crate) struct PeerLine {
     pub(crate) tx_packets: u64,
     /// Our index of the session in use, in hexadecimal.
     pub(crate) session: Option<String>,
+    /// Cipher of the session in use, by its name in `meshd.toml`.
+    pub(crate) cipher: Option<String>,
     /// How often a session was replaced by a newer one.
     pub(crate) rekeys: u64,
     /// Why the state is what it is, where that needs saying.

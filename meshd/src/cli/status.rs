@@ -23,6 +23,9 @@ pub(super) struct StatusArgs {
 /// How long the daemon may take; it needs milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Columns of the table of peers.
+const COLUMNS: usize = 8;
+
 /// Asks and prints.
 pub(super) fn main(args: &StatusArgs) -> Result {
     block_on(async {
@@ -50,7 +53,7 @@ fn render(status: &Status) -> String {
         span(Duration::from_secs(node.uptime_seconds))
     );
     out.push('\n');
-    let mut rows = vec![["PEER", "ADDRESS", "STATE", "PATH", "HANDSHAKE", "RX", "TX"].map(str::to_owned)];
+    let mut rows = vec![["PEER", "ADDRESS", "STATE", "PATH", "HANDSHAKE", "CIPHER", "RX", "TX"].map(str::to_owned)];
     rows.extend(status.peers.iter().map(row));
     table(&mut out, &rows);
     out.push('\n');
@@ -69,7 +72,7 @@ fn render(status: &Status) -> String {
     out
 }
 
-fn row(peer: &PeerLine) -> [String; 7] {
+fn row(peer: &PeerLine) -> [String; COLUMNS] {
     let state = match peer.state {
         State::Idle => "idle",
         State::Connecting => "connecting",
@@ -85,12 +88,13 @@ fn row(peer: &PeerLine) -> [String; 7] {
         state.to_owned(),
         peer.path.clone().unwrap_or_else(dash),
         peer.last_handshake_seconds_ago.map_or_else(dash, ago),
+        peer.cipher.clone().unwrap_or_else(dash),
         bytes(peer.rx_bytes),
         bytes(peer.tx_bytes),
     ]
 }
 
-fn table(out: &mut String, rows: &[[String; 7]]) {
+fn table(out: &mut String, rows: &[[String; COLUMNS]]) {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 7] = std::array::from_fn(width);
     for row in rows {

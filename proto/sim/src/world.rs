@@ -31,6 +31,8 @@ pub struct World {
     pub idle_after: Duration,
     /// How often edges say hello to their connector; `None`: never.
     pub keepalive: Option<Duration>,
+    /// Ciphers that machines offer which start from now on.
+    pub suites: Suites,
     hosts: BTreeMap<EndpointName, Host>,
     secrets: BTreeMap<EndpointName, SecretKey>,
     in_flight: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -51,6 +53,7 @@ impl World {
             rekey_after: Duration::from_secs(120),
             idle_after: Duration::from_secs(180),
             keepalive: None,
+            suites: Suites::DEFAULT,
             hosts: BTreeMap::new(),
             secrets: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -118,7 +121,7 @@ impl World {
             name: name.clone(),
             identity: Identity::new(secret, members.mesh, PresharedKey::NONE),
             offer: Offer {
-                suites: Suites::ALL,
+                suites: self.suites,
                 capabilities: Capabilities::COAL.and(Capabilities::CSUM_PARTIAL).and(Capabilities::FAST_AES),
                 lanes: 1,
             },

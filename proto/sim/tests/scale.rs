@@ -43,7 +43,7 @@ fn hub() -> (Node, Members) {
     let settings = Settings {
         name: "site.edge0".parse().unwrap(),
         identity: Identity::new(secret, mesh, PresharedKey::NONE),
-        offer: Offer { suites: Suites::ALL, capabilities: Capabilities::default(), lanes: 1 },
+        offer: Offer { suites: Suites::DEFAULT, capabilities: Capabilities::default(), lanes: 1 },
         rekey_after: Duration::from_secs(120),
         idle_after: Duration::from_secs(180),
         keepalive: None,

@@ -246,13 +246,13 @@ mod tests {
     use super::*;
     use crate::handshake::{Agreement, Keys};
     use crate::id::PublicKey;
-    use crate::wire::{Capabilities, Suites};
+    use crate::wire::{Capabilities, Suite};
     use zeroize::Zeroizing;
 
     fn row(index: u32) -> SessionRow {
         let agreement = Agreement {
             keys: Keys { send: Zeroizing::new([0; 32]), receive: Zeroizing::new([1; 32]) },
-            suite: Suites::AES_256_GCM,
+            suite: Suite::Aes256Gcm,
             capabilities: Capabilities::default(),
             lanes: 1,
         };

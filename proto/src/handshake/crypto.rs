@@ -13,7 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{HandshakeError, Identity, Keys};
 use crate::id::{PublicKey, SecretKey};
-use crate::wire::Suites;
+use crate::wire::Suite;
 
 /// Names pattern and primitives (Noise §8).
 pub(crate) const NOISE_NAME: &str = "Noise_IKpsk2_25519_ChaChaPoly_SHA256";
@@ -58,8 +58,8 @@ pub(crate) fn noise_state(
 }
 
 /// Transport keys from a finished handshake: HKDF (RFC 5869) over each half of the split, labelled with suite and direction,
-/// so that a raw half is never itself a key.
-pub(crate) fn transport_keys(state: &mut HandshakeState, suite: Suites) -> Keys {
+/// so that a raw half is never itself a key, and keys of two suites have nothing in common.
+pub(crate) fn transport_keys(state: &mut HandshakeState, suite: Suite) -> Keys {
     let (mut first, mut second) = state.dangerously_get_raw_split();
     let forward = derive(&first, suite, b"initiator to responder");
     let backward = derive(&second, suite, b"responder to initiator");
@@ -72,10 +72,10 @@ pub(crate) fn transport_keys(state: &mut HandshakeState, suite: Suites) -> Keys 
     }
 }
 
-fn derive(half: &[u8; 32], suite: Suites, direction: &[u8]) -> Zeroizing<[u8; 32]> {
+fn derive(half: &[u8; 32], suite: Suite, direction: &[u8]) -> Zeroizing<[u8; 32]> {
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"meshd v1 transport");
     let mut key = Zeroizing::new([0; 32]);
-    let info: &[&[u8]] = &[&[suite.0], direction];
+    let info: &[&[u8]] = &[&[suite.bit()], direction];
     // Neither call can fail: one block of output is asked for, and the buffer has its length.
     if let Ok(okm) = salt.extract(half).expand(info, hkdf::HKDF_SHA256) {
         let _ = okm.fill(key.as_mut_slice());

@@ -5,7 +5,7 @@ use snow::HandshakeState;
 use super::crypto::{noise_state, transport_keys};
 use super::{Agreement, HandshakeError, Identity, Offer};
 use crate::id::{PublicKey, SessionIndex};
-use crate::wire::{Initiation, InitiationPayload, NOISE_INITIATION_LEN, Response, ResponsePayload, Suites};
+use crate::wire::{Initiation, InitiationPayload, NOISE_INITIATION_LEN, Response, ResponsePayload};
 
 /// An initiation that waits for its response.
 pub struct Initiated {
@@ -48,11 +48,10 @@ impl Initiated {
             Ok(16) => {}
             Ok(_) | Err(_) => return Err((self, HandshakeError::Crypto)),
         }
-        let ResponsePayload { suite, capabilities, lanes } = ResponsePayload::parse(&bytes);
-        let known = suite == Suites::AES_256_GCM || suite == Suites::CHACHA20_POLY1305;
-        if !known || !self.offer.suites.contains(suite) {
-            return Err((self, HandshakeError::NoCommonSuite));
-        }
+        let chosen = ResponsePayload::parse(&bytes).filter(|payload| self.offer.suites.contains(payload.suite));
+        let Some(ResponsePayload { suite, capabilities, lanes }) = chosen else {
+            return Err((self, HandshakeError::SuiteNotOffered));
+        };
         Ok(Agreement { keys: transport_keys(&mut self.state, suite), suite, capabilities, lanes })
     }
 }

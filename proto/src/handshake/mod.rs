@@ -21,7 +21,7 @@ pub use limiter::{Limiter, Verdict};
 pub use responder::Received;
 
 use crate::id::{MeshId, PresharedKey, PublicKey, SecretKey};
-use crate::wire::{Capabilities, Suites};
+use crate::wire::{Capabilities, Suite, Suites};
 
 /// Who this node is in every handshake.
 #[derive(Clone)]
@@ -61,14 +61,14 @@ pub struct Agreement {
     /// Transport keys, already bound to suite and direction.
     pub keys: Keys,
     /// The one suite.
-    pub suite: Suites,
+    pub suite: Suite,
     /// What the remote can receive.
     pub capabilities: Capabilities,
     /// Lanes on which the remote may send.
     pub lanes: u8,
 }
 
-/// Transport keys of one session. Wiped when dropped.
+/// Transport keys of one session. Wiped when dropped. A suite with 128-bit keys uses the first half of each.
 pub struct Keys {
     /// Seals what we send.
     pub send: Zeroizing<[u8; 32]>,
@@ -83,25 +83,30 @@ pub enum HandshakeError {
     #[error("the message does not decrypt under this node's key, mesh name and pre-shared key")]
     Crypto,
     /// The two sides offer no suite in common.
-    #[error("no cipher suite in common")]
-    NoCommonSuite,
+    #[error("no cipher in common: this node offers {ours}, the peer {theirs}")]
+    NoCommonSuite {
+        /// What this node offers.
+        ours: Suites,
+        /// What the peer offers.
+        theirs: Suites,
+    },
+    /// The responder chose a suite that it was not offered, or several.
+    #[error("the responder chose a cipher that it was not offered")]
+    SuiteNotOffered,
 }
 
-/// The suite that both offers allow and both sides run fastest.
-///
-/// AES-256-GCM where both have an instruction set for it, otherwise ChaCha20-Poly1305, otherwise whatever is common.
+/// The suite that both offers allow and both sides run fastest: the first of [`Suite::ALL`] where both have an instruction
+/// set for AES; otherwise ChaCha20-Poly1305 comes before the rest. Bits that this version does not know do not count.
 ///
 /// # Errors
 /// [`HandshakeError::NoCommonSuite`].
-pub fn choose_suite(ours: Offer, suites: Suites, capabilities: Capabilities) -> Result<Suites, HandshakeError> {
-    let both = |suite| ours.suites.contains(suite) && suites.contains(suite);
+pub fn choose_suite(ours: Offer, suites: Suites, capabilities: Capabilities) -> Result<Suite, HandshakeError> {
+    let common = ours.suites.common(suites);
     let fast_aes = ours.capabilities.contains(Capabilities::FAST_AES) && capabilities.contains(Capabilities::FAST_AES);
-    let order = if fast_aes {
-        [Suites::AES_256_GCM, Suites::CHACHA20_POLY1305]
-    } else {
-        [Suites::CHACHA20_POLY1305, Suites::AES_256_GCM]
-    };
-    order.into_iter().find(|suite| both(*suite)).ok_or(HandshakeError::NoCommonSuite)
+    let slow_aes = (!fast_aes).then_some(Suite::ChaCha20Poly1305);
+    let mut order = slow_aes.into_iter().chain(Suite::ALL);
+    let error = HandshakeError::NoCommonSuite { ours: ours.suites, theirs: suites };
+    order.find(|suite| common.contains(*suite)).ok_or(error)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::id::SessionIndex;
 use crate::wire::{Initiation, Response};
 
 const OFFER: Offer = Offer {
-    suites: Suites::ALL,
+    suites: Suites::DEFAULT,
     capabilities: Capabilities(Capabilities::COAL.0 | Capabilities::FAST_AES.0),
     lanes: 1,
 };
@@ -44,7 +44,7 @@ fn both_sides_derive_the_same_keys_crosswise() {
     assert_eq!(ours.keys.send, theirs.keys.receive);
     assert_eq!(ours.keys.receive, theirs.keys.send);
     assert_ne!(ours.keys.send, ours.keys.receive);
-    assert_eq!((ours.suite, theirs.suite), (Suites::AES_256_GCM, Suites::AES_256_GCM));
+    assert_eq!((ours.suite, theirs.suite), (Suite::Aes256Gcm, Suite::Aes256Gcm));
 }
 
 #[test]
@@ -86,20 +86,87 @@ fn a_bit_flip_anywhere_in_noise_message_1_is_refused() {
     }
 }
 
+fn offer(suites: &[Suite], fast: bool) -> Offer {
+    let capabilities = if fast { Capabilities::FAST_AES } else { Capabilities::default() };
+    Offer { suites: Suites::of(suites), capabilities, lanes: 1 }
+}
+
+fn choose(ours: Offer, theirs: Offer) -> Result<Suite, HandshakeError> {
+    choose_suite(ours, theirs.suites, theirs.capabilities)
+}
+
 #[test]
-fn the_suite_is_the_fastest_that_both_offer() {
-    let offer = |suites, fast: bool| Offer {
-        suites,
-        capabilities: if fast { Capabilities::FAST_AES } else { Capabilities::default() },
-        lanes: 1,
-    };
-    let choose = |ours: Offer, theirs: Offer| choose_suite(ours, theirs.suites, theirs.capabilities);
-    let (all, aes, chacha) = (Suites::ALL, Suites::AES_256_GCM, Suites::CHACHA20_POLY1305);
-    assert_eq!(choose(offer(all, true), offer(all, true)), Ok(aes));
-    assert_eq!(choose(offer(all, true), offer(all, false)), Ok(chacha));
-    assert_eq!(choose(offer(all, false), offer(aes, true)), Ok(aes));
-    assert_eq!(choose(offer(chacha, true), offer(all, true)), Ok(chacha));
-    assert_eq!(choose(offer(chacha, true), offer(aes, true)), Err(HandshakeError::NoCommonSuite));
+fn the_default_suites_are_chosen_by_what_both_sides_run_fastest() {
+    let (aes, chacha) = (Suite::Aes256Gcm, Suite::ChaCha20Poly1305);
+    let both = [aes, chacha];
+    assert_eq!(Suites::of(&both), Suites::DEFAULT);
+    assert_eq!(choose(offer(&both, true), offer(&both, true)), Ok(aes));
+    assert_eq!(choose(offer(&both, true), offer(&both, false)), Ok(chacha));
+    assert_eq!(choose(offer(&both, false), offer(&[aes], true)), Ok(aes));
+    assert_eq!(choose(offer(&[chacha], true), offer(&both, true)), Ok(chacha));
+    let error = choose(offer(&[chacha], true), offer(&[aes], true)).unwrap_err();
+    assert_eq!(error.to_string(), "no cipher in common: this node offers chacha20-poly1305, the peer aes-256-gcm");
+}
+
+/// The order that the format's page promises.
+fn order(fast: bool) -> [Suite; 5] {
+    use Suite::{Aegis128L, Aegis128X2, Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
+    if fast {
+        [Aegis128X2, Aegis128L, Aes128Gcm, Aes256Gcm, ChaCha20Poly1305]
+    } else {
+        [ChaCha20Poly1305, Aegis128X2, Aegis128L, Aes128Gcm, Aes256Gcm]
+    }
+}
+
+#[test]
+fn of_any_two_offers_the_first_common_suite_is_chosen_whoever_answers() {
+    for (ours, theirs, fast) in (0..32).flat_map(|a| (0..32).flat_map(move |b| [(a, b, true), (a, b, false)])) {
+        let (ours, theirs) =
+            (Offer { suites: Suites(ours), ..offer(&[], true) }, Offer { suites: Suites(theirs), ..offer(&[], fast) });
+        let expected = order(fast).into_iter().find(|s| ours.suites.contains(*s) && theirs.suites.contains(*s));
+        assert_eq!(choose(ours, theirs).ok(), expected, "{} and {}", ours.suites, theirs.suites);
+        assert_eq!(choose(theirs, ours).ok(), expected, "{} and {}", theirs.suites, ours.suites);
+    }
+}
+
+#[test]
+fn suites_of_a_newer_version_are_passed_over() {
+    let newer = |suites: &[Suite]| Offer { suites: Suites::of(suites).or(Suites(0xe0)), ..offer(&[], true) };
+    let both = [Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+    assert_eq!(choose(offer(&both, true), newer(&both)), Ok(Suite::Aes256Gcm));
+    assert!(choose(newer(&both), newer(&[])).is_err(), "what neither can name is not in common");
+}
+
+#[test]
+fn each_suite_is_agreed_upon_in_a_whole_handshake_with_keys_of_its_own() {
+    let (alice, bob) = (identity(1, "lab", &PresharedKey::NONE), identity(2, "lab", &PresharedKey::NONE));
+    let mut keys = Vec::new();
+    for suite in Suite::ALL {
+        let all = offer(&Suite::ALL, true);
+        for (asks, answers) in [(offer(&[suite], true), all), (all, offer(&[suite], true))] {
+            let (state, initiation) = initiate(&alice, &bob, asks);
+            let (theirs, response) = respond(receive(&bob, &initiation).unwrap(), &alice, answers);
+            let ours = state.accept(&Response::parse(&response).unwrap()).ok().unwrap();
+            assert_eq!((ours.suite, theirs.suite), (suite, suite));
+            assert_eq!((&ours.keys.send, &ours.keys.receive), (&theirs.keys.receive, &theirs.keys.send));
+            keys.push((suite, *ours.keys.send));
+        }
+    }
+    // Equal seeds and identities make equal halves of the split: only the suite's label is left to tell keys apart.
+    for (at, (suite, key)) in keys.iter().enumerate() {
+        assert!(keys[..at].iter().all(|(other, before)| (other == suite) == (before == key)), "{suite:?}");
+    }
+}
+
+#[test]
+fn a_responder_cannot_choose_what_it_was_not_offered() {
+    let (alice, bob) = (identity(1, "lab", &PresharedKey::NONE), identity(2, "lab", &PresharedKey::NONE));
+    let (state, initiation) = initiate(&alice, &bob, offer(&[Suite::Aes256Gcm], true));
+    let mut received = receive(&bob, &initiation).unwrap();
+    received.payload.suites = Suites::of(&Suite::ALL);
+    let (_, response) = respond(received, &alice, offer(&[Suite::Aegis128X2], true));
+    let Err((_, error)) = state.accept(&Response::parse(&response).unwrap()) else { panic!("accepted") };
+    assert_eq!(error, HandshakeError::SuiteNotOffered);
 }
 
 #[test]

@@ -243,7 +243,10 @@ impl Node {
         let state = attempt.state.take().ok_or(DropReason::HandshakeUnexpected)?;
         let agreement = match state.accept(&response) {
             Ok(agreement) => agreement,
-            Err((state, HandshakeError::Crypto | HandshakeError::NoCommonSuite)) => {
+            Err((
+                state,
+                HandshakeError::Crypto | HandshakeError::SuiteNotOffered | HandshakeError::NoCommonSuite { .. },
+            )) => {
                 // The true response may still come.
                 if let Some(attempt) = self.attempt_mut(id) {
                     attempt.state = Some(state);

@@ -9,13 +9,13 @@ mod replay;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use aead::{AeadError, AeadKey, has_fast_aes};
+pub use aead::{AeadError, AeadKey, AesBackend, has_fast_aes, supported_suites};
 pub use replay::{ReplayWindow, WINDOW};
 
 use crate::handshake::Agreement;
 use crate::id::{PeerId, SessionIndex};
 use crate::wire::{
-    CONTROL_LANE, Capabilities, DataHeader, Flags, HEADER_LEN, MAX_LANES, MessageType, OVERHEAD, Suites, TAG_LEN,
+    CONTROL_LANE, Capabilities, DataHeader, Flags, HEADER_LEN, MAX_LANES, MessageType, OVERHEAD, Suite, TAG_LEN,
 };
 
 /// Messages that one lane seals before the core is asked for a new session. With up to four lanes the sum stays at 2^28,
@@ -35,7 +35,7 @@ pub struct Session {
     /// The peer's name for it: what we write into ours.
     pub remote: SessionIndex,
     /// The suite in use.
-    pub suite: Suites,
+    pub suite: Suite,
     /// What the peer can receive.
     pub capabilities: Capabilities,
     seal: AeadKey,

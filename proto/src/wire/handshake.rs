@@ -7,6 +7,8 @@
 //! ```
 //! A reply is never larger than what it answers.
 
+use std::fmt;
+
 use super::{MessageType, WireError, array};
 use crate::id::SessionIndex;
 
@@ -137,22 +139,112 @@ fn index(datagram: &[u8], at: usize) -> SessionIndex {
     SessionIndex(u32::from_le_bytes(array(datagram, at)))
 }
 
-/// Set of transport cipher suites, one bit each.
+/// One transport cipher suite. Its value is its bit in [`Suites`], and the byte that names it in a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Suite {
+    /// AES-256-GCM (NIST SP 800-38D).
+    Aes256Gcm = 1,
+    /// ChaCha20-Poly1305 (RFC 8439).
+    ChaCha20Poly1305 = 2,
+    /// AES-128-GCM (NIST SP 800-38D).
+    Aes128Gcm = 4,
+    /// AEGIS-128L with a 128-bit tag (RFC 10032).
+    Aegis128L = 8,
+    /// AEGIS-128X2 with a 128-bit tag (RFC 10032).
+    Aegis128X2 = 16,
+}
+
+impl Suite {
+    /// Every suite, the fastest first where there are instructions for AES.
+    pub const ALL: [Self; 5] =
+        [Self::Aegis128X2, Self::Aegis128L, Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+
+    /// Its name in `meshd.toml`, in status output and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aes256Gcm => "aes-256-gcm",
+            Self::ChaCha20Poly1305 => "chacha20-poly1305",
+            Self::Aes128Gcm => "aes-128-gcm",
+            Self::Aegis128L => "aegis-128l",
+            Self::Aegis128X2 => "aegis-128x2",
+        }
+    }
+
+    /// The byte that names it on the wire.
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        self as u8
+    }
+
+    fn of_bit(bit: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.bit() == bit)
+    }
+}
+
+/// Set of transport cipher suites, one bit each. What a peer offers may have bits that this version does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suites(pub u8);
 
 impl Suites {
-    /// AES-256-GCM.
-    pub const AES_256_GCM: Self = Self(1);
-    /// ChaCha20-Poly1305.
-    pub const CHACHA20_POLY1305: Self = Self(2);
-    /// Both.
-    pub const ALL: Self = Self(3);
+    /// What a node offers that is not told otherwise: the two that every node has.
+    pub const DEFAULT: Self = Self::of(&[Suite::Aes256Gcm, Suite::ChaCha20Poly1305]);
 
-    /// Whether every suite of `other` is in the set.
+    /// The set of these.
     #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+    pub const fn of(suites: &[Suite]) -> Self {
+        let mut rest = suites;
+        let mut bits = 0;
+        while let [suite, others @ ..] = rest {
+            bits |= suite.bit();
+            rest = others;
+        }
+        Self(bits)
+    }
+
+    /// Whether `suite` is in the set.
+    #[must_use]
+    pub const fn contains(self, suite: Suite) -> bool {
+        self.0 & suite.bit() != 0
+    }
+
+    /// What is in this set or in `other`.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and in `other`.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in this set and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether nothing is in the set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Suites {
+    /// Names them in the order of [`Suite::ALL`], then the bits that this version does not know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Suite::ALL.into_iter().filter(|suite| self.contains(*suite));
+        let mut names: Vec<_> = known.map(|suite| suite.name().to_owned()).collect();
+        let unknown = self.without(Self::of(&Suite::ALL));
+        if !unknown.is_empty() {
+            names.push(format!("unknown {:#04x}", unknown.0));
+        }
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -200,7 +292,7 @@ pub struct InitiationPayload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponsePayload {
     /// The one suite that the responder chose.
-    pub suite: Suites,
+    pub suite: Suite,
     /// What the responder can receive.
     pub capabilities: Capabilities,
     /// Number of lanes on which the responder may send, besides the control lane.
@@ -231,18 +323,18 @@ impl InitiationPayload {
 }
 
 impl ResponsePayload {
-    /// Reads a payload; reserved bytes are ignored.
+    /// Reads a payload; reserved bytes are ignored. `None` where the suite is no single known one.
     #[must_use]
-    pub fn parse(bytes: &[u8; PAYLOAD_LEN]) -> Self {
+    pub fn parse(bytes: &[u8; PAYLOAD_LEN]) -> Option<Self> {
         let [suite, capabilities, lanes] = array(bytes, 0);
-        Self { suite: Suites(suite), capabilities: Capabilities(capabilities), lanes }
+        Some(Self { suite: Suite::of_bit(suite)?, capabilities: Capabilities(capabilities), lanes })
     }
 
     /// The payload's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; PAYLOAD_LEN] {
         let mut bytes = [0; PAYLOAD_LEN];
-        bytes[..3].copy_from_slice(&[self.suite.0, self.capabilities.0, self.lanes]);
+        bytes[..3].copy_from_slice(&[self.suite.bit(), self.capabilities.0, self.lanes]);
         bytes
     }
 }
@@ -262,15 +354,33 @@ mod tests {
     fn payloads_have_their_documented_layout() {
         let payload = InitiationPayload {
             timestamp: 0x0807_0605_0403_0201,
-            suites: Suites::ALL,
+            suites: Suites::DEFAULT,
             capabilities: Capabilities::CSUM_PARTIAL,
             lanes: 2,
         };
         assert_eq!(payload.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 3, 2, 2, 0, 0, 0, 0, 0]);
         assert_eq!(InitiationPayload::parse(&payload.to_bytes()), payload);
-        let payload = ResponsePayload { suite: Suites::AES_256_GCM, capabilities: Capabilities::COAL, lanes: 1 };
-        assert_eq!(payload.to_bytes()[..4], [1, 1, 1, 0]);
-        assert_eq!(ResponsePayload::parse(&payload.to_bytes()), payload);
+        for (suite, byte) in Suite::ALL.into_iter().zip([16, 8, 4, 1, 2]) {
+            let payload = ResponsePayload { suite, capabilities: Capabilities::COAL, lanes: 1 };
+            assert_eq!(payload.to_bytes()[..4], [byte, 1, 1, 0]);
+            assert_eq!(ResponsePayload::parse(&payload.to_bytes()), Some(payload));
+        }
+        for byte in [0, 3, 32, 0x81, 255] {
+            let mut bytes = [0; PAYLOAD_LEN];
+            bytes[0] = byte;
+            assert_eq!(ResponsePayload::parse(&bytes), None, "{byte} is no single known suite");
+        }
+    }
+
+    #[test]
+    fn sets_of_suites_name_what_is_in_them() {
+        assert_eq!(Suites::default().to_string(), "none");
+        assert_eq!(Suites::DEFAULT.to_string(), "aes-256-gcm, chacha20-poly1305");
+        assert_eq!(Suites(0x50).to_string(), "aegis-128x2, unknown 0x40");
+        assert_eq!(Suites::of(&Suite::ALL), Suites(0x1f));
+        let extra = Suites::DEFAULT.or(Suites::of(&[Suite::Aegis128L]));
+        assert_eq!(extra.without(Suites::DEFAULT), Suites::of(&[Suite::Aegis128L]));
+        assert_eq!(extra.common(Suites::DEFAULT), Suites::DEFAULT);
     }
 
     proptest! {
