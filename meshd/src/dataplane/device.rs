@@ -5,12 +5,10 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use proto::data::{Device, DeviceSend};
+use proto::packet::vnet::{self, Accepted, VNET_HEADER_LEN};
 use proto::packet::{Gso, MAX_PACKET, Offload, Part};
 
-use crate::sys::tun::{self, OffloadMask, QueueKind, VNET_HEADER_LEN};
-use vnet::Accepted;
-
-mod vnet;
+use crate::sys::tun::{self, OffloadMask, QueueKind};
 
 /// One queue of a TUN interface.
 ///
