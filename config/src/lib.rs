@@ -29,7 +29,7 @@ pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Cipher, Config, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Mesh, NodeConfig,
-    SessionConfig, StateConfig,
+    Offload, SessionConfig, StateConfig,
 };
 pub use suggest::nearest;
 

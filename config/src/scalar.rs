@@ -114,7 +114,11 @@ pub(crate) fn period(value: &DeValue<'_>, range: &RangeInclusive<Duration>) -> R
 
 /// One of a closed set of words.
 pub(crate) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Fault> {
-    let text = text(value)?;
+    word(text(value)?, choices)
+}
+
+/// One of a closed set of words, as a text already.
+pub(crate) fn word<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
     if let Some((_, chosen)) = choices.iter().find(|(word, _)| *word == text) {
         return Ok(*chosen);
     }

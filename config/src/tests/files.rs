@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::id::{PresharedKey, SecretKey};
 use tempfile::TempDir;
 
-use crate::{Cipher, Config, LogLevel, Problem, Problems};
+use crate::{Cipher, Config, LogLevel, Offload, Problem, Problems};
 
 /// A folder with a `meshd.toml`, a mesh of `a.b` and `a.c`, and the key of `a.b`.
 struct Site(TempDir);
@@ -69,6 +69,7 @@ fn the_defaults_are_those_of_the_reference() {
     let session = config.session;
     assert_eq!((session.rekey, session.idle, session.keepalive), (seconds(120), seconds(180), Some(seconds(25))));
     assert_eq!((config.dataplane.workers, config.dataplane.offload, config.dataplane.cipher), (1, true, Cipher::Auto));
+    assert!(Offload::ALL.into_iter().all(|offload| config.dataplane.uses(offload)));
     assert_eq!(config.api.socket, PathBuf::from("/run/meshd/meshd.sock"));
     assert_eq!(config.state.dir, PathBuf::from("/var/lib/meshd"));
     assert_eq!((config.log.level, config.mesh_name.as_str()), (LogLevel::Info, "default"));
@@ -85,7 +86,7 @@ fn every_setting_is_taken_over() {
         "[node]\nname = \"a.b\"\nkey_file = \"private.key\"\npsk_file = \"psk\"\nmesh = \"sub/m.toml\"\n\
         [interface]\nname = \"m1\"\nmtu = 1300\ntable = 7\nmark = 8\n[listen]\nport = 0\n\
         [session]\nrekey = \"1m\"\nidle = \"1h\"\nkeepalive = \"off\"\n\
-        [dataplane]\nworkers = 4\noffload = false\ncipher = \"chacha20-poly1305\"\n\
+        [dataplane]\nworkers = 4\noffload = false\nwithout = [\"udp-gro\"]\ncipher = \"chacha20-poly1305\"\n\
         [api]\nsocket = \"/s\"\n[state]\ndir = \"state\"\n[log]\nlevel = \"trace\"\n",
     );
     std::fs::create_dir(site.path("sub")).unwrap();
@@ -98,6 +99,8 @@ fn every_setting_is_taken_over() {
     let session = config.session;
     assert_eq!((session.rekey.as_secs(), session.idle.as_secs(), session.keepalive), (60, 3600, None));
     assert_eq!((config.dataplane.workers, config.dataplane.offload), (4, false));
+    assert_eq!(config.dataplane.without, [Offload::UdpGro]);
+    assert!(!Offload::ALL.into_iter().any(|offload| config.dataplane.uses(offload)));
     assert_eq!((config.dataplane.cipher, config.log.level), (Cipher::ChaCha20Poly1305, LogLevel::Trace));
     assert_eq!((config.api.socket, config.state.dir), (PathBuf::from("/s"), site.path("state")));
     assert_eq!(config.files, ["meshd.toml", "sub/m.toml", "private.key", "psk"].map(|name| site.path(name)));

@@ -29,7 +29,7 @@ pub(crate) struct NodeStatus {
     /// Version of the daemon.
     pub(crate) daemon: String,
     pub(crate) uptime_seconds: u64,
-    /// Offloads in use: of the device and of the socket.
+    /// Offloads in use: of the device, of the socket, and what peers may leave to us.
     pub(crate) offloads: Vec<String>,
 }
 
