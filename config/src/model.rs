@@ -103,8 +103,57 @@ pub struct DataplaneConfig {
     pub workers: u8,
     /// Whether to use the kernel's segmentation and receive offloads where it has them.
     pub offload: bool,
+    /// Offloads to do without all the same.
+    pub without: Vec<Offload>,
     /// The ciphers that are offered to peers, any of which may seal packets; at least one.
     pub ciphers: Suites,
+}
+
+impl DataplaneConfig {
+    /// Whether `offload` is to be used where there is one.
+    #[must_use]
+    pub fn uses(&self, offload: Offload) -> bool {
+        self.offload && !self.without.contains(&offload)
+    }
+}
+
+/// One offload, by which a fault can be narrowed down when it alone is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offload {
+    /// Unfinished packets and super-packets are written to the TUN device; the two below need it.
+    TunWrite,
+    /// Unfinished packets and TCP super-packets are read from the TUN device; the one below needs it.
+    TunTcp,
+    /// UDP super-packets are read from the TUN device.
+    TunUdp,
+    /// Datagrams are sent in batches that the kernel cuts (`UDP_SEGMENT`).
+    UdpGso,
+    /// Datagrams are received in batches that the kernel joined (`UDP_GRO`).
+    UdpGro,
+    /// Peers mark segments that continue each other, for them to be joined here.
+    Coalesce,
+    /// Peers leave inner checksums to be completed here.
+    PartialChecksum,
+}
+
+impl Offload {
+    /// Every offload.
+    pub const ALL: [Self; 7] =
+        [Self::TunWrite, Self::TunTcp, Self::TunUdp, Self::UdpGso, Self::UdpGro, Self::Coalesce, Self::PartialChecksum];
+
+    /// Its name in the file and in status output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TunWrite => "tun-write",
+            Self::TunTcp => "tun-tcp",
+            Self::TunUdp => "tun-udp",
+            Self::UdpGso => "udp-gso",
+            Self::UdpGro => "udp-gro",
+            Self::Coalesce => "coalesce",
+            Self::PartialChecksum => "partial-checksum",
+        }
+    }
 }
 
 /// `[api]`: the local control socket.

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
 use crate::model::{
-    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, SessionConfig, StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Offload, SessionConfig, StateConfig,
 };
 use crate::read::{Located, Reader, Section};
 use crate::{scalar, shape};
@@ -204,9 +204,12 @@ fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {
 fn dataplane(reader: &mut Reader<'_>, root: &DeTable<'_>) -> DataplaneConfig {
     let section = reader.section(root, &shape::DATAPLANE);
     let workers = number(reader, section, "workers", &(1..=64));
+    let offloads = Offload::ALL.map(|offload| (offload.as_str(), offload));
+    let without = reader.list(section, "without", |text| scalar::word(text, &offloads));
     DataplaneConfig {
         workers: workers.and_then(|workers| u8::try_from(workers).ok()).unwrap_or(1),
         offload: reader.optional(section, "offload", scalar::switch).is_none_or(|offload| offload.value),
+        without: without.into_iter().map(|offload| offload.value).collect(),
         ciphers: ciphers(reader, section),
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::ExitCode;
 
-use config::Config;
+use config::{Config, DataplaneConfig, Offload};
 use ipnet::IpNet;
 use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
@@ -142,7 +142,7 @@ fn open(config: &Config) -> Result<Parts, Error> {
     let suites = offered(config.dataplane.ciphers, supported_suites())?;
     let interface = &config.interface;
     let workers = usize::from(config.dataplane.workers);
-    let (devices, info) = TunDevice::open(&interface.name, workers, config.dataplane.offload).map_err(|e| {
+    let (devices, info) = TunDevice::open(&interface.name, workers, offload_level(&config.dataplane)).map_err(|e| {
         format!(
             "cannot open TUN interface {}: {e}{}",
             interface.name,
@@ -155,8 +155,8 @@ fn open(config: &Config) -> Result<Parts, Error> {
         )
     })?;
     let options = SocketOptions {
-        gso: config.dataplane.offload,
-        gro: config.dataplane.offload,
+        gso: config.dataplane.uses(Offload::UdpGso),
+        gro: config.dataplane.uses(Offload::UdpGro),
         mark: NonZeroU32::new(interface.mark),
         ..SocketOptions::default()
     };
@@ -170,6 +170,17 @@ fn open(config: &Config) -> Result<Parts, Error> {
     })?;
     let port = sockets.first().map_or(Ok(config.listen.port), |s| s.local_addr().map(|a| a.port()))?;
     Ok(Parts { devices, sockets, offload: info.offload, port, suites })
+}
+
+/// The highest level of the device that the configuration allows.
+fn offload_level(dataplane: &DataplaneConfig) -> OffloadLevel {
+    let steps = [
+        (Offload::TunWrite, OffloadLevel::Plain),
+        (Offload::TunTcp, OffloadLevel::Write),
+        (Offload::TunUdp, OffloadLevel::Tcp),
+    ];
+    let barred = steps.into_iter().find(|(offload, _)| !dataplane.uses(*offload));
+    barred.map_or(OffloadLevel::TcpUdp, |(_, level)| level)
 }
 
 fn start(
@@ -257,8 +268,12 @@ fn offer(config: &Config, parts: &Parts) -> Offer {
         capabilities = capabilities.and(Capabilities::FAST_AES);
     }
     // A device that takes finished packets only would have to undo what these allow.
-    if parts.offload != OffloadLevel::Plain {
-        capabilities = capabilities.and(Capabilities::COAL).and(Capabilities::CSUM_PARTIAL);
+    let leaves = |left: Offload| parts.offload != OffloadLevel::Plain && config.dataplane.uses(left);
+    if leaves(Offload::Coalesce) {
+        capabilities = capabilities.and(Capabilities::COAL);
+    }
+    if leaves(Offload::PartialChecksum) {
+        capabilities = capabilities.and(Capabilities::CSUM_PARTIAL);
     }
     Offer { suites: parts.suites, capabilities, lanes: config.dataplane.workers }
 }
@@ -325,13 +340,14 @@ fn node_status(config: &Config, parts: &Parts) -> NodeStatus {
     let mut offloads = Vec::new();
     match parts.offload {
         OffloadLevel::Plain => {}
-        OffloadLevel::Write => offloads.push("tun-write"),
-        OffloadLevel::Tcp => offloads.push("tun-tcp"),
-        OffloadLevel::TcpUdp => offloads.extend(["tun-tcp", "tun-udp"]),
+        OffloadLevel::Write => offloads.push(Offload::TunWrite.as_str()),
+        OffloadLevel::Tcp => offloads.push(Offload::TunTcp.as_str()),
+        OffloadLevel::TcpUdp => offloads.extend([Offload::TunTcp, Offload::TunUdp].map(Offload::as_str)),
     }
-    if config.dataplane.offload {
-        offloads.extend(["udp-gso", "udp-gro"]);
-    }
+    let joined = [Offload::Coalesce, Offload::PartialChecksum];
+    let joined = joined.into_iter().filter(|_| parts.offload != OffloadLevel::Plain);
+    let others = [Offload::UdpGso, Offload::UdpGro].into_iter().chain(joined);
+    offloads.extend(others.filter(|offload| config.dataplane.uses(*offload)).map(Offload::as_str));
     NodeStatus {
         name: config.node.name.to_string(),
         mesh: config.mesh_name.clone(),
@@ -350,6 +366,19 @@ fn node_status(config: &Config, parts: &Parts) -> NodeStatus {
 mod tests {
     use super::*;
     use proto::wire::Suite;
+
+    #[test]
+    fn doing_without_an_offload_bars_what_needs_it() {
+        let level = |without: &[Offload], offload| {
+            let without = without.to_vec();
+            offload_level(&DataplaneConfig { workers: 1, offload, without, ciphers: Suites::DEFAULT })
+        };
+        assert_eq!(level(&[], true), OffloadLevel::TcpUdp);
+        assert_eq!(level(&[Offload::TunUdp, Offload::UdpGso], true), OffloadLevel::Tcp);
+        assert_eq!(level(&[Offload::TunTcp], true), OffloadLevel::Write);
+        assert_eq!(level(&[Offload::TunUdp, Offload::TunWrite], true), OffloadLevel::Plain);
+        assert_eq!(level(&[], false), OffloadLevel::Plain);
+    }
 
     #[test]
     fn a_tso_packet_of_the_most_segments_fits_one_send() {

@@ -30,6 +30,7 @@ pub mod inject;
 pub mod lab;
 pub mod mesh;
 pub mod process;
+pub mod relay;
 pub mod sandbox;
 pub mod site;
 pub mod snapshot;

@@ -53,6 +53,13 @@ impl Status {
         addresses(&self.json["node"])
     }
 
+    /// The offloads that the node uses.
+    #[must_use]
+    pub fn offloads(&self) -> Vec<String> {
+        let offloads = self.json["node"]["offloads"].as_array().unwrap_or_else(|| panic!("no offloads in {self}"));
+        offloads.iter().filter_map(|offload| offload.as_str().map(str::to_owned)).collect()
+    }
+
     /// Every peer.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {

@@ -430,3 +430,120 @@ fn collect(inlet: &UdpSocket, end: &AtomicBool, arrivals: &Mutex<Vec<(u64, Insta
         }
     }
 }
+
+/// Datagrams that may be under way at once: fits the smallest receive buffer and the queue of a TUN interface, so that only
+/// the wire can lose any.
+const WINDOW: u64 = 64;
+
+/// How long a full window may stand still before the next ones are sent all the same: what is missing is lost.
+const STALL: Duration = Duration::from_millis(100);
+
+/// A run of numbered UDP datagrams, sent no faster than they arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// How many.
+    pub count: u64,
+    /// Bytes of each, at least 8.
+    pub size: usize,
+    /// How many are given to the kernel at once (`UDP_SEGMENT`), at most 64.
+    pub group: usize,
+}
+
+/// What became of [`Numbered`] datagrams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// Datagrams that did not arrive.
+    pub lost: u64,
+    /// Arrivals of a datagram that had arrived before.
+    pub duplicates: u64,
+    /// Arrivals that are not what was sent.
+    pub changed: u64,
+}
+
+/// Sends numbered datagrams from `from` over UDP to `address`, which is an address of `to`.
+///
+/// # Panics
+/// When a socket cannot be opened, or the kernel refuses a datagram.
+#[track_caller]
+#[must_use]
+pub fn udp_numbered(from: &Host, to: &Host, address: &str, numbered: Numbered) -> Arrivals {
+    let address: IpAddr = address.parse().expect("an address");
+    let inlet = to.enter(|| UdpSocket::bind(SocketAddr::new(address, 0))).expect("bind the receiver");
+    inlet.set_read_timeout(Some(Duration::from_millis(10))).expect("set a timeout");
+    let target = inlet.local_addr().expect("a bound socket has an address");
+    let outlet = from.enter(|| UdpSocket::bind(unspecified(address))).expect("bind the sender");
+    let (ended, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive_numbered(&inlet, numbered, &ended, &seen));
+        send_numbered(&outlet, target, numbered, &seen);
+        ended.store(true, Ordering::Release);
+        receiver.join().expect("the receiver does not panic")
+    })
+}
+
+/// [`udp_numbered`] of which nothing may be lost, doubled or changed.
+///
+/// # Panics
+/// When something is.
+#[track_caller]
+pub fn udp_numbered_whole(from: &Host, to: &Host, address: &str, numbered: Numbered) {
+    let arrivals = udp_numbered(from, to, address, numbered);
+    assert_eq!(arrivals, Arrivals::default(), "UDP from {} to {} at {address}", from.name(), to.name());
+}
+
+fn numbered_content(number: u64, size: usize) -> Vec<u8> {
+    let mut content = number.to_be_bytes().to_vec();
+    Content(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).extend(&mut content, size);
+    content
+}
+
+impl Content {
+    fn extend(&mut self, bytes: &mut Vec<u8>, size: usize) {
+        let start = bytes.len();
+        bytes.resize(size, 0);
+        self.fill(bytes.get_mut(start..).unwrap_or_default());
+    }
+}
+
+/// `seen` is one more than the greatest number that arrived.
+fn send_numbered(outlet: &UdpSocket, target: SocketAddr, numbered: Numbered, seen: &AtomicU64) {
+    if numbered.group > 1 {
+        let size = i32::try_from(numbered.size).expect("a small datagram");
+        nix::sys::socket::setsockopt(outlet, nix::sys::socket::sockopt::UdpGsoSegment, &size).expect("UDP_SEGMENT");
+    }
+    for first in (0..numbered.count).step_by(numbered.group) {
+        let last = (first + numbered.group as u64).min(numbered.count);
+        let started = Instant::now();
+        while last > seen.load(Ordering::Acquire) + WINDOW && started.elapsed() < STALL {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let datagrams: Vec<u8> = (first..last).flat_map(|number| numbered_content(number, numbered.size)).collect();
+        outlet.send_to(&datagrams, target).unwrap_or_else(|error| panic!("send {first} to {target}: {error}"));
+    }
+}
+
+fn receive_numbered(inlet: &UdpSocket, numbered: Numbered, ended: &AtomicBool, seen: &AtomicU64) -> Arrivals {
+    let (mut arrivals, mut arrived) = (Arrivals::default(), std::collections::BTreeSet::new());
+    let (mut buffer, mut quiet_since) = (vec![0; 1 << 16], Instant::now());
+    let is_over = |quiet: Duration| ended.load(Ordering::Acquire) && quiet > Duration::from_millis(300);
+    while arrived.len() as u64 != numbered.count && !is_over(quiet_since.elapsed()) {
+        let Ok(n) = inlet.recv(&mut buffer) else { continue };
+        quiet_since = Instant::now();
+        let datagram = buffer.get(..n).unwrap_or_default();
+        let number = datagram.first_chunk().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes));
+        if number >= numbered.count || datagram != numbered_content(number, numbered.size) {
+            arrivals.changed += 1;
+        } else if arrived.insert(number) {
+            seen.fetch_max(number + 1, Ordering::AcqRel);
+        } else {
+            arrivals.duplicates += 1;
+        }
+    }
+    // Duplicates may still be under way.
+    let until = Instant::now() + Duration::from_millis(50);
+    while Instant::now() < until {
+        arrivals.duplicates += u64::from(inlet.recv(&mut buffer).is_ok());
+    }
+    arrivals.lost = numbered.count - arrived.len() as u64;
+    arrivals
+}

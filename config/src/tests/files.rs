@@ -8,7 +8,7 @@ use proto::id::{PresharedKey, SecretKey};
 use proto::wire::{Suite, Suites};
 use tempfile::TempDir;
 
-use crate::{Config, LogLevel, Problem, Problems};
+use crate::{Config, LogLevel, Offload, Problem, Problems};
 
 /// A folder with a `meshd.toml`, a mesh of `a.b` and `a.c`, and the key of `a.b`.
 struct Site(TempDir);
@@ -73,6 +73,7 @@ fn the_defaults_are_those_of_the_reference() {
         (config.dataplane.workers, config.dataplane.offload, config.dataplane.ciphers),
         (1, true, Suites::DEFAULT)
     );
+    assert!(Offload::ALL.into_iter().all(|offload| config.dataplane.uses(offload)));
     assert_eq!(config.api.socket, PathBuf::from("/run/meshd/meshd.sock"));
     assert_eq!(config.state.dir, PathBuf::from("/var/lib/meshd"));
     assert_eq!((config.log.level, config.mesh_name.as_str()), (LogLevel::Info, "default"));
@@ -89,7 +90,7 @@ fn every_setting_is_taken_over() {
         "[node]\nname = \"a.b\"\nkey_file = \"private.key\"\npsk_file = \"psk\"\nmesh = \"sub/m.toml\"\n\
         [interface]\nname = \"m1\"\nmtu = 1300\ntable = 7\nmark = 8\n[listen]\nport = 0\n\
         [session]\nrekey = \"1m\"\nidle = \"1h\"\nkeepalive = \"off\"\n\
-        [dataplane]\nworkers = 4\noffload = false\ncipher = \"chacha20-poly1305\"\n\
+        [dataplane]\nworkers = 4\noffload = false\nwithout = [\"udp-gro\"]\ncipher = \"chacha20-poly1305\"\n\
         [api]\nsocket = \"/s\"\n[state]\ndir = \"state\"\n[log]\nlevel = \"trace\"\n",
     );
     std::fs::create_dir(site.path("sub")).unwrap();
@@ -103,6 +104,8 @@ fn every_setting_is_taken_over() {
     assert_eq!((session.rekey.as_secs(), session.idle.as_secs(), session.keepalive), (60, 3600, None));
     assert_eq!((config.dataplane.workers, config.dataplane.offload), (4, false));
     assert_eq!(config.dataplane.ciphers, Suites::of(&[Suite::ChaCha20Poly1305]));
+    assert_eq!(config.dataplane.without, [Offload::UdpGro]);
+    assert!(!Offload::ALL.into_iter().any(|offload| config.dataplane.uses(offload)));
     assert_eq!(config.log.level, LogLevel::Trace);
     assert_eq!((config.api.socket, config.state.dir), (PathBuf::from("/s"), site.path("state")));
     assert_eq!(config.files, ["meshd.toml", "sub/m.toml", "private.key", "psk"].map(|name| site.path(name)));

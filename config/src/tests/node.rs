@@ -103,6 +103,14 @@ fn words_and_switches_are_from_their_set() {
         "meshd.toml:4:11: [dataplane] offload: must be true or false, not a text; write true or false, without quotes",
     );
     refuses(
+        "[dataplane]\nwithout = [\"udp-gsro\"]",
+        "meshd.toml:4:12: [dataplane] without: unknown value \"udp-gsro\"; did you mean \"udp-gso\"?",
+    );
+    refuses(
+        "[dataplane]\nwithout = \"udp-gso\"",
+        "meshd.toml:4:11: [dataplane] without: must be a list, not a text; write [\"udp-gso\"]",
+    );
+    refuses(
         "[log]\nlevel = \"verbose\"",
         "meshd.toml:4:9: [log] level: unknown value \"verbose\"; use \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
     );

@@ -29,7 +29,7 @@ pub(crate) struct NodeStatus {
     /// Version of the daemon.
     pub(crate) daemon: String,
     pub(crate) uptime_seconds: u64,
-    /// Offloads in use: of the device and of the socket.
+    /// Offloads in use: of the device, of the socket, and what peers may leave to us.
     pub(crate) offloads: Vec<String>,
     /// Library that runs AES-GCM: `ring` or `aws-lc`; absent from daemons that had only one.
     pub(crate) aes_backend: Option<String>,

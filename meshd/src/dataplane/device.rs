@@ -5,12 +5,10 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use proto::data::{Device, DeviceSend};
+use proto::packet::vnet::{self, Accepted, VNET_HEADER_LEN};
 use proto::packet::{Gso, MAX_PACKET, Offload, Part};
 
-use crate::sys::tun::{self, OffloadMask, QueueKind, VNET_HEADER_LEN};
-use vnet::Accepted;
-
-mod vnet;
+use crate::sys::tun::{self, OffloadMask, QueueKind};
 
 /// One queue of a TUN interface.
 ///
@@ -78,7 +76,7 @@ pub(crate) struct DeviceStats {
 
 impl TunDevice {
     /// Opens `queues` queues (at least one) of interface `name`, creating it where it does not exist, at the highest
-    /// [`OffloadLevel`] that the kernel has, or at `Plain` where `offload` is false. Needs `CAP_NET_ADMIN`.
+    /// [`OffloadLevel`] up to `most` that the kernel has. Needs `CAP_NET_ADMIN`.
     ///
     /// An inherited persistent interface is put into the same state as a new one. Its address, MTU and state are the
     /// business of others.
@@ -86,10 +84,10 @@ impl TunDevice {
     /// # Errors
     /// No `/dev/net/tun`, no permission, `EBUSY` where somebody else has the interface, `EINVAL` where it is of another
     /// kind.
-    pub(crate) fn open(name: &str, queues: usize, offload: bool) -> io::Result<(Vec<Self>, DeviceInfo)> {
+    pub(crate) fn open(name: &str, queues: usize, most: OffloadLevel) -> io::Result<(Vec<Self>, DeviceInfo)> {
         let mut error = io::Error::from_raw_os_error(libc::EINVAL);
-        for level in if offload { OffloadLevel::FROM_THE_TOP } else { &[OffloadLevel::Plain] } {
-            match open_at(name, queues, *level) {
+        for level in OffloadLevel::FROM_THE_TOP.into_iter().filter(|level| *level <= most) {
+            match open_at(name, queues, level) {
                 Ok(opened) => return Ok(opened),
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => error = e,
                 Err(e) => return Err(e),
@@ -155,7 +153,7 @@ fn open_at(name: &str, queues: usize, level: OffloadLevel) -> io::Result<(Vec<Tu
 }
 
 impl OffloadLevel {
-    const FROM_THE_TOP: &[Self] = &[Self::TcpUdp, Self::Tcp, Self::Write, Self::Plain];
+    const FROM_THE_TOP: [Self; 4] = [Self::TcpUdp, Self::Tcp, Self::Write, Self::Plain];
 
     const fn mask(self) -> OffloadMask {
         match self {

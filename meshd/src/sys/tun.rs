@@ -8,8 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Bytes of the virtio-net header in front of every packet, without the mergeable-buffers field that TUN does not use.
-pub(crate) const VNET_HEADER_LEN: usize = 10;
+use proto::packet::vnet::VNET_HEADER_LEN;
 
 /// What a queue is opened as. All queues of one interface are opened alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

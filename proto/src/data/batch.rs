@@ -171,7 +171,8 @@ impl RecvBatch {
     pub fn set_filled(&mut self, metas: impl IntoIterator<Item = RecvMeta>) -> usize {
         self.filled = 0;
         for (slot, meta) in self.metas.iter_mut().zip(metas) {
-            *slot = RecvMeta { stride: meta.stride.clamp(1, meta.len.max(1)), len: meta.len.min(SLOT_LEN), ..meta };
+            let len = meta.len.min(SLOT_LEN);
+            *slot = RecvMeta { stride: meta.stride.clamp(1, len.max(1)), len, ..meta };
             self.filled += 1;
         }
         self.filled
@@ -227,13 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_stride_is_clamped_to_the_message() {
+    fn a_lying_length_or_stride_is_clamped_to_the_slot_and_the_message() {
         let mut batch = RecvBatch::new();
         batch.set_filled([
             RecvMeta { len: 10, stride: 0, source: NOWHERE },
             RecvMeta { len: 10, stride: 999, source: NOWHERE },
+            RecvMeta { len: usize::MAX, stride: usize::MAX, source: NOWHERE },
         ]);
-        let strides: Vec<_> = batch.messages().0.iter().map(|m| m.stride).collect();
-        assert_eq!(strides, [1, 10]);
+        let clamped: Vec<_> = batch.messages().0.iter().map(|m| (m.len, m.stride)).collect();
+        assert_eq!(clamped, [(10, 1), (10, 10), (SLOT_LEN, SLOT_LEN)]);
     }
 }

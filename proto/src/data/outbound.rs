@@ -275,7 +275,7 @@ impl Sealer<'_> {
     fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> bool {
         let len = segments.len_of(index) + OVERHEAD;
         let Some(slot) = self.batch.push(self.row.remote, len) else { return false };
-        let done = seal(segments, index, self.offload, self.capabilities, flags, self.lane, slot);
+        let done = seal(segments, index, self.capabilities, flags, self.lane, slot);
         if !done {
             self.batch.pop(len);
         }
@@ -304,7 +304,6 @@ impl Sealer<'_> {
 fn seal(
     segments: &Segments<'_>,
     index: usize,
-    offload: Offload,
     capabilities: Capabilities,
     flags: Flags,
     lane: &mut TxLane,
@@ -315,7 +314,7 @@ fn seal(
     if !segments.write(index, inner) {
         return false;
     }
-    let partial = offload.partial_checksum && segments.layout().transport != Transport::Other;
+    let partial = segments.is_partial_checksum() && segments.layout().transport != Transport::Other;
     let keep_partial = partial && capabilities.contains(Capabilities::CSUM_PARTIAL);
     if partial && !keep_partial {
         checksum::complete(inner, segments.layout());
@@ -351,7 +350,7 @@ pub(crate) fn seal_staged(
     for index in 0..segments.count() {
         let mut datagram = vec![0; segments.len_of(index) + OVERHEAD];
         let flags = Flags::default();
-        if seal(&segments, index, offload, row.session.capabilities, flags, lane, &mut datagram) {
+        if seal(&segments, index, row.session.capabilities, flags, lane, &mut datagram) {
             datagrams.push((row.remote, datagram));
         }
     }

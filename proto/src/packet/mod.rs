@@ -1,7 +1,8 @@
 //! Inner IP packets as bytes: pure functions that parse, segment, coalesce and checksum. No state, no panics.
 //!
 //! `layout` finds the headers, `checksum` fills the checksum fields, `segment` takes the kernel's super-packets apart
-//! for the sender, `coalesce` puts them together again for the receiver, and `icmp` says no to an inner sender.
+//! for the sender, `coalesce` puts them together again for the receiver, `vnet` says to the TUN device what is left undone
+//! in a packet, and `icmp` says no to an inner sender.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod checksum;
@@ -9,6 +10,8 @@ pub mod coalesce;
 pub mod icmp;
 pub mod layout;
 pub mod segment;
+pub mod vnet;
+
 /// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).
 pub const MAX_PACKET: usize = 65_535;
 

@@ -18,8 +18,8 @@ const PARTIAL: Offload = Offload { gso: Gso::None, segment_size: 0, partial_chec
 const PORT: u16 = 5_000;
 
 /// Opens interface `m0` with 10.9.0.1/24 and fd09::1/64 on it. The neighbours are 10.9.0.2 and fd09::2.
-fn open(queues: usize, offload: bool) -> (Vec<TunDevice>, DeviceInfo) {
-    let opened = TunDevice::open("m0", queues, offload).unwrap();
+fn open(queues: usize, most: OffloadLevel) -> (Vec<TunDevice>, DeviceInfo) {
+    let opened = TunDevice::open("m0", queues, most).unwrap();
     std::fs::write("/proc/sys/net/ipv6/conf/m0/router_solicitations", "0").unwrap();
     ip("link set m0 up");
     ip("addr add 10.9.0.1/24 dev m0");
@@ -27,8 +27,8 @@ fn open(queues: usize, offload: bool) -> (Vec<TunDevice>, DeviceInfo) {
     opened
 }
 
-fn open_one(offload: bool) -> TunDevice {
-    open(1, offload).0.pop().unwrap()
+fn open_one(most: OffloadLevel) -> TunDevice {
+    open(1, most).0.pop().unwrap()
 }
 
 /// What happened to a descriptor within so many milliseconds.
@@ -114,7 +114,7 @@ fn pattern(len: usize) -> Vec<u8> {
 #[test]
 fn a_new_interface_has_every_offload_that_this_kernel_has() {
     in_namespace(|| {
-        let (devices, info) = open(1, true);
+        let (devices, info) = open(1, OffloadLevel::TcpUdp);
         assert_eq!((devices.len(), info.name.as_str()), (1, "m0"));
         let index = std::fs::read_to_string("/sys/class/net/m0/ifindex");
         // /sys may still show the network of the parent.
@@ -128,8 +128,8 @@ fn a_new_interface_has_every_offload_that_this_kernel_has() {
 #[test]
 fn the_kernel_may_choose_the_name() {
     in_namespace(|| {
-        let (_first, info) = TunDevice::open("mesh%d", 1, true).unwrap();
-        let (_second, other) = TunDevice::open("mesh%d", 1, false).unwrap();
+        let (_first, info) = TunDevice::open("mesh%d", 1, OffloadLevel::TcpUdp).unwrap();
+        let (_second, other) = TunDevice::open("mesh%d", 1, OffloadLevel::Plain).unwrap();
         assert_eq!((info.name.as_str(), other.name.as_str()), ("mesh0", "mesh1"));
         assert_ne!(info.index, other.index);
     });
@@ -138,8 +138,8 @@ fn the_kernel_may_choose_the_name() {
 #[test]
 fn what_cannot_be_opened_is_an_error() {
     in_namespace(|| {
-        let _holder = open_one(true);
-        let code = |name| TunDevice::open(name, 1, true).err().and_then(|e| e.raw_os_error());
+        let _holder = open_one(OffloadLevel::TcpUdp);
+        let code = |name| TunDevice::open(name, 1, OffloadLevel::TcpUdp).err().and_then(|e| e.raw_os_error());
         assert_eq!(code("m0"), Some(libc::EBUSY));
         assert_eq!(code("lo"), Some(libc::EINVAL));
         assert_eq!(code("sixteen-letters-"), Some(libc::EINVAL));
@@ -149,7 +149,7 @@ fn what_cannot_be_opened_is_an_error() {
 #[test]
 fn a_datagram_comes_out_unfinished_and_its_reply_goes_back_in() {
     in_namespace(|| {
-        let (mut device, socket) = (open_one(true), socket());
+        let (mut device, socket) = (open_one(OffloadLevel::TcpUdp), socket());
         socket.send_to(b"ping", ("10.9.0.2", PORT)).unwrap();
         let (mut packet, offload) = next(&mut device, 17);
         assert_eq!(offload, PARTIAL);
@@ -170,7 +170,7 @@ fn a_datagram_comes_out_unfinished_and_its_reply_goes_back_in() {
 #[test]
 fn a_udp_super_packet_comes_out_whole() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         let mut socket = UdpSocket::bind(0, 1, &SocketOptions::default()).unwrap().pop().unwrap();
         for to in ["10.9.0.2:5000", "[fd09::2]:5000"] {
             let (mut batch, to) = (SendBatch::new(), to.parse().unwrap());
@@ -190,7 +190,7 @@ fn a_udp_super_packet_comes_out_whole() {
 #[test]
 fn a_tcp_super_packet_of_many_parts_reaches_the_kernels_tcp_whole() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         for version in [4, 6] {
             let packet = from_neighbour(version, 6, &tcp_header(), &pattern(40_000));
             let header_len = packet.len() - 40_000;
@@ -212,7 +212,7 @@ fn a_tcp_super_packet_of_many_parts_reaches_the_kernels_tcp_whole() {
 #[test]
 fn a_udp_super_packet_reaches_a_socket_as_its_datagrams() {
     in_namespace(|| {
-        let (mut device, socket) = (open_one(true), socket());
+        let (mut device, socket) = (open_one(OffloadLevel::TcpUdp), socket());
         let payload = pattern(64 * 100 - 40);
         let packet = from_neighbour(4, 17, &udp_header(payload.len()), &payload);
         let offload = Offload { gso: Gso::Udp, segment_size: 100, partial_checksum: true };
@@ -228,7 +228,7 @@ fn a_udp_super_packet_reaches_a_socket_as_its_datagrams() {
 #[test]
 fn more_parts_than_one_call_carries_are_copied_together() {
     in_namespace(|| {
-        let (mut device, socket) = (open_one(true), socket());
+        let (mut device, socket) = (open_one(OffloadLevel::TcpUdp), socket());
         let payload = pattern(900);
         let packet = from_neighbour(4, 17, &udp_header(900), &payload);
         let first = Part { start: 0, len: 128 };
@@ -243,7 +243,7 @@ fn more_parts_than_one_call_carries_are_copied_together() {
 #[test]
 fn a_plain_device_refuses_super_packets_and_finishes_checksums() {
     in_namespace(|| {
-        let (mut devices, info) = open(1, false);
+        let (mut devices, info) = open(1, OffloadLevel::Plain);
         let (mut device, socket) = (devices.pop().unwrap(), socket());
         assert_eq!(info.offload, OffloadLevel::Plain);
         let offload = Offload { gso: Gso::Tcp, segment_size: 1_360, partial_checksum: true };
@@ -286,7 +286,7 @@ fn refused_by_any_kernel() -> (Vec<u8>, Offload) {
 #[test]
 fn a_kind_that_is_refused_again_and_again_is_no_longer_tried() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         let (bad, offload) = refused_by_any_kernel();
         for _ in 0..GsoWrites::ENOUGH {
             assert_ne!(device.udp, GsoWrites::Off);
@@ -304,7 +304,7 @@ fn a_kind_that_is_refused_again_and_again_is_no_longer_tried() {
 #[test]
 fn bad_packets_do_not_switch_off_a_kind_that_works() {
     in_namespace(|| {
-        let (mut device, _socket) = (open_one(true), socket());
+        let (mut device, _socket) = (open_one(OffloadLevel::TcpUdp), socket());
         let good = from_neighbour(4, 17, &udp_header(200), &pattern(200));
         let (bad, offload) = refused_by_any_kernel();
         let good_offload = Offload { segment_size: 100, ..offload };
@@ -319,7 +319,7 @@ fn bad_packets_do_not_switch_off_a_kind_that_works() {
 #[test]
 fn an_interface_that_is_down_drops_and_takes_super_packets_when_it_is_up_again() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         ip("link set m0 down");
         let packet = from_neighbour(4, 6, &tcp_header(), &pattern(40_000));
         let offload = Offload { gso: Gso::Tcp, segment_size: 1_360, partial_checksum: true };
@@ -335,7 +335,7 @@ fn an_interface_that_is_down_drops_and_takes_super_packets_when_it_is_up_again()
 #[test]
 fn a_deleted_interface_is_noticed() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         while device.recv(&mut vec![0; MAX_PACKET]).is_some() {}
         assert!(!device.is_gone());
         ip("link del m0");
@@ -350,7 +350,7 @@ fn a_deleted_interface_is_noticed() {
 #[test]
 fn a_packet_that_is_not_what_it_is_said_to_be_is_dropped_before_the_kernel_sees_it() {
     in_namespace(|| {
-        let mut device = open_one(true);
+        let mut device = open_one(OffloadLevel::TcpUdp);
         let packet = from_neighbour(4, 17, &udp_header(5), b"hello");
         let tcp = Offload { gso: Gso::Tcp, segment_size: 100, partial_checksum: true };
         assert_eq!(write(&mut device, &packet, tcp), DeviceSend::Dropped);
@@ -365,7 +365,7 @@ fn a_packet_that_is_not_what_it_is_said_to_be_is_dropped_before_the_kernel_sees_
 #[test]
 fn all_queues_read_and_write() {
     in_namespace(|| {
-        let (mut devices, info) = open(3, true);
+        let (mut devices, info) = open(3, OffloadLevel::TcpUdp);
         assert_eq!((devices.len(), info.offload), (3, OffloadLevel::TcpUdp));
         let socket = socket();
         for device in &mut devices {
@@ -391,11 +391,11 @@ fn all_queues_read_and_write() {
 fn an_inherited_interface_is_reset() {
     in_namespace(|| {
         ip("tuntap add dev m0 mode tun vnet_hdr");
-        let (device, info) = TunDevice::open("m0", 1, true).unwrap();
+        let (device, info) = TunDevice::open("m0", 1, OffloadLevel::TcpUdp).unwrap();
         assert_eq!(info.offload, OffloadLevel::TcpUdp);
         drop(device);
         // Now it is left with offloads that a plain device must not see the results of.
-        let (mut device, socket) = (open_one(false), socket());
+        let (mut device, socket) = (open_one(OffloadLevel::Plain), socket());
         socket.send_to(b"ping", ("10.9.0.2", PORT)).unwrap();
         let (packet, offload) = next(&mut device, 17);
         assert_eq!(offload, Offload::default());

@@ -1,15 +1,16 @@
 //! The virtio-net header in front of every packet on a TUN queue (virtio 1.2 §5.1.6), and its neutral form
 //! [`Offload`]. Offsets in it are always checked against, or taken from, our own parse of the packet.
 
-use proto::packet::{Gso, Offload};
+use super::checksum;
+use super::layout::{Layout, Transport, Version};
+use super::{Gso, Offload};
 
-use crate::sys::tun::VNET_HEADER_LEN;
-use proto::packet::checksum;
-use proto::packet::layout::{Layout, Transport, Version};
+/// Bytes of the header, without the mergeable-buffers field that TUN does not use.
+pub const VNET_HEADER_LEN: usize = 10;
 
 /// What a header that the kernel wrote turned out to mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accepted {
+pub enum Accepted {
     /// Just that.
     As(Offload),
     /// A partial checksum somewhere that [`Offload`] cannot name. It has been completed.
@@ -19,7 +20,8 @@ pub(super) enum Accepted {
 /// Reads the `header` of `packet`. `None`: it makes no sense, or is of a kind that was not offered.
 ///
 /// A super-packet whose `partial_checksum` is false has no usable checksum: whoever segments it computes each.
-pub(super) fn accept(header: &[u8; VNET_HEADER_LEN], packet: &mut [u8]) -> Option<Accepted> {
+#[must_use]
+pub fn accept(header: &[u8; VNET_HEADER_LEN], packet: &mut [u8]) -> Option<Accepted> {
     let header = VnetHeader::from_bytes(header);
     if header.gso_type == GSO_NONE && header.flags & NEEDS_CSUM == 0 {
         return Some(Accepted::As(Offload::default()));
@@ -41,7 +43,8 @@ pub(super) fn accept(header: &[u8; VNET_HEADER_LEN], packet: &mut [u8]) -> Optio
 }
 
 /// Writes the header of the packet that begins with `first`, all headers in it. `None`: it is not what `offload` says.
-pub(super) fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADER_LEN]> {
+#[must_use]
+pub fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADER_LEN]> {
     let mut header = VnetHeader::default();
     if offload.gso == Gso::None && !offload.partial_checksum {
         return Some(header.to_bytes());
@@ -62,7 +65,8 @@ pub(super) fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADE
 }
 
 /// Completes a partial transport checksum. `false`: `packet` has none.
-pub(super) fn complete_checksum(packet: &mut [u8]) -> bool {
+#[must_use]
+pub fn complete_checksum(packet: &mut [u8]) -> bool {
     let Ok(layout) = Layout::parse(packet) else { return false };
     let Some(offset) = checksum_distance(&layout) else { return false };
     checksum::complete_at(packet, layout.l4_offset, usize::from(offset))
@@ -72,18 +76,18 @@ pub(super) fn complete_checksum(packet: &mut [u8]) -> bool {
 /// ([`Layout::parse`] does). `None`: TCP or UDP does not follow the IP header at once, or the beginning is too short.
 fn layout_of_beginning(first: &[u8]) -> Option<Layout> {
     let (version, l4_offset, protocol) = match first.first()? >> 4 {
-        4 => (Version::V4, usize::from(first.first()? & 0xf) * 4, first.get(9)?),
+        4 => (Version::V4, usize::from(first.first()? & 0xf) << 2, first.get(9)?),
         6 => (Version::V6, 40, first.get(6)?),
         _ => return None,
     };
     let l4 = first.get(l4_offset..)?;
     let (transport, len) = match protocol {
-        6 => (Transport::Tcp, usize::from(l4.get(12)? >> 4) * 4),
+        6 => (Transport::Tcp, usize::from(l4.get(12)? >> 4) << 2),
         17 => (Transport::Udp, 8),
         _ => return None,
     };
     let is_whole = l4_offset >= 20 && len >= 8 && len <= l4.len();
-    is_whole.then_some(Layout { version, transport, l4_offset, header_len: l4_offset + len })
+    is_whole.then_some(Layout { version, transport, l4_offset, header_len: l4_offset.saturating_add(len) })
 }
 
 /// `struct virtio_net_hdr`.
