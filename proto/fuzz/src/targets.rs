@@ -115,8 +115,8 @@ fn joined(datagrams: &[&[u8]], input: &mut Input<'_>) -> Vec<Message> {
     while let Some(first) = rest.first().map(|first| first.len()) {
         let alike = rest.iter().take_while(|datagram| datagram.len() == first).count();
         let whole = alike + usize::from(rest.get(alike).is_some_and(|next| next.len() < first));
-        let (message, later) =
-            rest.split_at(if input.one_in(4) { 1 + input.below(whole) } else { whole.min(SLOT_LEN / first.max(1)) });
+        let whole = whole.min(SLOT_LEN / first.max(1)).max(1);
+        let (message, later) = rest.split_at(if input.one_in(4) { 1 + input.below(whole) } else { whole });
         messages.push(Message::of(message));
         rest = later;
     }
