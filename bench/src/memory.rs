@@ -127,13 +127,15 @@ pub(crate) struct MemorySocket {
 }
 
 impl Socket for MemorySocket {
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
-        black_box(batch.bytes());
-        self.sent += batch.count();
-        if self.is_keeping {
-            self.messages.push_back((batch.bytes().to_vec(), batch.stride()));
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
+        for batch in batches {
+            black_box(batch.bytes());
+            self.sent += batch.count();
+            if self.is_keeping {
+                self.messages.push_back((batch.bytes().to_vec(), batch.stride()));
+            }
         }
-        SocketSend::Sent
+        SocketSend::Sent(batches.len())
     }
 
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {

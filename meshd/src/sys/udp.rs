@@ -103,71 +103,93 @@ fn plain_address(raw: &libc::sockaddr_in6, len: libc::socklen_t) -> Option<Socke
     })
 }
 
-/// Sends `bytes` with one call: as datagrams of `stride` bytes each and a perhaps shorter last one, or with no `stride` as
-/// a single datagram. Never blocks.
+/// Sends one message. Never blocks.
 ///
 /// # Errors
 /// Those of `sendmsg(2)`; then nothing was sent.
-pub(crate) fn send(fd: BorrowedFd<'_>, to: &KernelAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
-    let mut vector = readable(bytes);
-    let mut control = Control { header: empty_control(), value: stride.unwrap_or(0) };
-    let mut message = empty_message();
-    address_message(&mut message, to);
-    message.msg_iov = &raw mut vector;
-    message.msg_iovlen = 1;
-    if stride.is_some() {
-        control.header.cmsg_level = libc::SOL_UDP;
-        control.header.cmsg_type = libc::UDP_SEGMENT;
-        control.header.cmsg_len = (mem::offset_of!(Control<u16>, value) + size_of::<u16>()) as _;
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<Control<u16>>() as _;
-    }
+pub(crate) fn send(fd: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<()> {
+    let mut vector = readable(message.bytes);
+    let mut control = Control { header: empty_control(), value: 0 };
+    let mut header = empty_message();
+    address_message(&mut header, &message.to);
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    control.point(&mut header, message.stride);
     // SAFETY: the descriptor is open; the message points at an address, a vector of one readable buffer and a control
     // message that all live longer than the call.
-    let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, SEND_FLAGS) };
+    let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, SEND_FLAGS) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sends datagrams one by one, many per call, without segmentation offload.
-pub(crate) struct SinglesSender {
+/// One message to send: datagrams to one address.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    /// Where they go.
+    pub(crate) to: KernelAddr,
+    /// The datagrams, back to back.
+    pub(crate) bytes: &'a [u8],
+    /// Length of each but the last, which may be shorter; `None` for a single datagram.
+    pub(crate) stride: Option<u16>,
+}
+
+/// Sends many messages per call.
+pub(crate) struct Sender {
     headers: Box<[libc::mmsghdr]>,
-    vectors: Box<[libc::iovec]>,
+    slots: Box<[SendSlot]>,
+}
+
+/// What the header of a message points at, besides its bytes.
+#[derive(Clone, Copy)]
+struct SendSlot {
+    vector: libc::iovec,
+    name: KernelAddr,
+    control: Control<u16>,
 }
 
 // SAFETY: the pointers in it are written at the beginning of each call, used within it, and never followed later.
-unsafe impl Send for SinglesSender {}
+unsafe impl Send for Sender {}
 
-impl SinglesSender {
+impl Sender {
     /// Allocates the headers of [`MAX_SEGMENTS`] messages.
     #[must_use]
     pub(crate) fn new() -> Self {
         let header = libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 };
-        Self { headers: vec![header; MAX_SEGMENTS].into(), vectors: vec![EMPTY_VECTOR; MAX_SEGMENTS].into() }
+        let name = KernelAddr { raw: EMPTY_ADDRESS, len: 0 };
+        let control = Control { header: empty_control(), value: 0 };
+        let slot = SendSlot { vector: EMPTY_VECTOR, name, control };
+        Self { headers: vec![header; MAX_SEGMENTS].into(), slots: vec![slot; MAX_SEGMENTS].into() }
     }
 
-    /// Sends as many of `datagrams` (the first [`MAX_SEGMENTS`] of them at most) as the kernel takes, in order, and
-    /// returns how many that was: at least one. Never blocks.
+    /// Sends as many of `messages` (the first [`MAX_SEGMENTS`] of them at most) as the kernel takes, in order and each
+    /// wholly, and returns how many that was: at least one. Never blocks.
     ///
     /// # Errors
-    /// Those of `sendmsg(2)` for the first datagram; then nothing was sent.
+    /// Those of `sendmsg(2)` for the first message; then nothing was sent.
     pub(crate) fn send<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
-        to: &KernelAddr,
-        datagrams: impl Iterator<Item = &'a [u8]>,
+        messages: impl Iterator<Item = Message<'a>>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        for ((header, vector), datagram) in self.headers.iter_mut().zip(&mut self.vectors).zip(datagrams) {
-            *vector = readable(datagram);
-            address_message(&mut header.msg_hdr, to);
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
+        for ((header, slot), message) in self.headers.iter_mut().zip(&mut self.slots).zip(messages) {
+            slot.point(&mut header.msg_hdr, &message);
             count += 1;
         }
-        // SAFETY: the descriptor is open; the first `count` headers were just pointed at an address, and at vectors of
-        // one readable buffer each, that all live longer than the call.
+        // SAFETY: the descriptor is open; the first `count` headers were just pointed at a slot's address, control
+        // message and vector of one readable buffer, that all live longer than the call.
         let result = unsafe { libc::sendmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, SEND_FLAGS as _) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl SendSlot {
+    fn point(&mut self, header: &mut libc::msghdr, message: &Message<'_>) {
+        self.vector = readable(message.bytes);
+        self.name = message.to;
+        address_message(header, &self.name);
+        header.msg_iov = &raw mut self.vector;
+        header.msg_iovlen = 1;
+        self.control.point(header, message.stride);
     }
 }
 
@@ -272,6 +294,21 @@ impl ReceiveSlot {
 struct Control<T> {
     header: libc::cmsghdr,
     value: T,
+}
+
+impl Control<u16> {
+    /// Makes it the segment size of a message, or leaves it out.
+    fn point(&mut self, header: &mut libc::msghdr, stride: Option<u16>) {
+        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
+        if let Some(stride) = stride {
+            self.header.cmsg_level = libc::SOL_UDP;
+            self.header.cmsg_type = libc::UDP_SEGMENT;
+            self.header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<u16>()) as _;
+            self.value = stride;
+            header.msg_control = (&raw mut *self).cast();
+            header.msg_controllen = size_of::<Self>() as _;
+        }
+    }
 }
 
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

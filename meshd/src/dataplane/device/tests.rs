@@ -177,7 +177,7 @@ fn a_udp_super_packet_comes_out_whole() {
             for len in [1_000; 9].into_iter().chain([300]) {
                 batch.push(to, len).unwrap().fill(7);
             }
-            assert_eq!(socket.send(&batch), SocketSend::Sent);
+            assert_eq!(socket.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
             let (packet, offload) = next(&mut device, 17);
             assert_eq!(offload, Offload { gso: Gso::Udp, segment_size: 1_000, partial_checksum: true });
             let layout = Layout::parse(&packet).unwrap();
@@ -256,7 +256,7 @@ fn a_plain_device_refuses_super_packets_and_finishes_checksums() {
         for _ in 0..3 {
             batch.push("10.9.0.2:5000".parse().unwrap(), 500).unwrap().fill(7);
         }
-        assert_eq!(sender.send(&batch), SocketSend::Sent);
+        assert_eq!(sender.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
         for _ in 0..3 {
             let (packet, offload) = next(&mut device, 17);
             assert_eq!((packet.len(), offload), (528, Offload::default()));

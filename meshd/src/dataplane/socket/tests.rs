@@ -47,7 +47,7 @@ fn receive(socket: &mut UdpSocket, source: SocketAddr, count: usize) -> (Vec<Vec
 
 fn assert_arrives(sender: &mut UdpSocket, receiver: &mut UdpSocket, ip: &str, lens: &[usize]) -> usize {
     let batch = batch(address(receiver, ip), lens);
-    assert_eq!(sender.send(&batch), SocketSend::Sent);
+    assert_eq!(sender.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
     let (datagrams, messages) = receive(receiver, address(sender, ip), batch.count());
     assert!(datagrams.iter().map(Vec::as_slice).eq(batch.datagrams()), "not what was sent");
     messages
@@ -98,13 +98,35 @@ fn the_largest_batches_arrive_whole() {
 }
 
 #[test]
+fn batches_of_many_sizes_to_many_receivers_go_in_one_call() {
+    for (gso, ip) in [(true, "127.0.0.1"), (true, "::1"), (false, "::1")] {
+        let mut sender = bind(&SocketOptions { gso, ..SocketOptions::default() });
+        let mut receivers: Vec<_> = (0..8).map(|_| bind(&SocketOptions::default())).collect();
+        let lens: [&[usize]; 4] = [&[100; 20], &[1_300, 40], &[77], &[9, 9]];
+        let batches: Vec<_> =
+            receivers.iter().zip(lens.iter().cycle()).map(|(to, lens)| batch(address(to, ip), lens)).collect();
+        let mut done = 0;
+        while done < batches.len() {
+            let SocketSend::Sent(count) = sender.send(&batches[done..]) else { panic!("room for all of it") };
+            assert!(count == 8 || !gso, "{count}");
+            done += count;
+        }
+        for (receiver, batch) in receivers.iter_mut().zip(&batches) {
+            let (datagrams, _) = receive(receiver, address(&sender, ip), batch.count());
+            assert!(datagrams.iter().map(Vec::as_slice).eq(batch.datagrams()), "not what was sent");
+        }
+        assert_eq!((sender.stats().sent.datagrams, sender.stats().sent.segmented), (50, if gso { 6 } else { 0 }));
+    }
+}
+
+#[test]
 fn slots_are_many_only_while_messages_are_small() {
     let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
     let mut slots = RecvBatch::new();
     let to = address(&receiver, "::1");
     let mut send = |messages: &[&[usize]]| {
         for lens in messages {
-            assert_eq!(sender.send(&batch(to, lens)), SocketSend::Sent);
+            assert_eq!(sender.send(&[batch(to, lens)]), SocketSend::Sent(1));
         }
     };
     let large: &[usize] = &[1_000; 50];
@@ -173,7 +195,7 @@ fn an_ipv4_socket_serves_where_there_is_no_ipv6() {
     let (mut sender, mut receiver) = (bind(), bind());
     assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
     let to: SocketAddr = "[::1]:9".parse().unwrap();
-    assert_eq!(sender.send(&batch(to, &[10, 10])), SocketSend::Dropped);
+    assert_eq!(sender.send(&[batch(to, &[10, 10])]), SocketSend::Dropped);
     assert_eq!(sender.stats().sent.dropped, 2);
     let error = sender.try_clone_sender().unwrap().send_to(b"x", to).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
@@ -190,13 +212,14 @@ fn a_full_socket_takes_the_batch_again_when_it_is_writable() {
         for (gso, to) in [(true, "10.9.0.2:9"), (false, "10.9.0.3:9")] {
             let mut socket = bind(&SocketOptions { gso, send_buffer: 40_000, ..SocketOptions::default() });
             let batch = batch(to.parse().unwrap(), &[1_200; 50]);
-            let sent = (0..100).take_while(|_| socket.send(&batch) == SocketSend::Sent).count();
+            let sent =
+                (0..100).take_while(|_| socket.send(std::slice::from_ref(&batch)) == SocketSend::Sent(1)).count();
             assert!(sent < 100, "never full");
-            assert_eq!(socket.send(&batch), SocketSend::Full);
+            assert_eq!(socket.send(std::slice::from_ref(&batch)), SocketSend::Full);
 
             assert!(await_events(&socket, PollFlags::POLLOUT, 0).is_empty(), "not writable while it is full");
             ip(&format!("neigh replace {} lladdr 02:00:00:00:00:01 dev v0", to.trim_end_matches(":9")));
-            while socket.send(&batch) == SocketSend::Full {
+            while socket.send(std::slice::from_ref(&batch)) == SocketSend::Full {
                 assert!(await_events(&socket, PollFlags::POLLOUT, 5_000).contains(PollFlags::POLLOUT));
             }
             let stats = socket.stats().sent;
@@ -228,13 +251,13 @@ fn an_unreachable_destination_is_a_drop() {
         ip("link set lo up");
         let mut socket = bind(&SocketOptions::default());
         for to in ["192.0.2.1:9", "[2001:db8::1]:9"] {
-            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100; 10])), SocketSend::Dropped);
-            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100])), SocketSend::Dropped);
+            assert_eq!(socket.send(&[batch(to.parse().unwrap(), &[100; 10])]), SocketSend::Dropped);
+            assert_eq!(socket.send(&[batch(to.parse().unwrap(), &[100])]), SocketSend::Dropped);
         }
         assert_eq!(socket.stats().sent.dropped, 22);
         // A closed port answers by ICMP, which an unconnected socket does not hear of.
         for _ in 0..3 {
-            assert_eq!(socket.send(&batch("127.0.0.1:9".parse().unwrap(), &[100; 10])), SocketSend::Sent);
+            assert_eq!(socket.send(&[batch("127.0.0.1:9".parse().unwrap(), &[100; 10])]), SocketSend::Sent(1));
         }
         assert_eq!(socket.recv(&mut RecvBatch::new()), 0);
         assert_eq!(socket.stats().received.failed, 0);
@@ -262,7 +285,7 @@ fn ipv6_that_is_switched_off_does_not_hinder_ipv4() {
         std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
         let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
         assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
-        assert_eq!(sender.send(&batch("[::1]:9".parse().unwrap(), &[10, 10])), SocketSend::Dropped);
+        assert_eq!(sender.send(&[batch("[::1]:9".parse().unwrap(), &[10, 10])]), SocketSend::Dropped);
     });
 }
 
