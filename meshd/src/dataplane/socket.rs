@@ -84,7 +84,8 @@ enum Family {
 
 impl UdpSocket {
     /// Opens `count` sockets (at least one) that share `port` of all local addresses; for port 0 the kernel chooses one.
-    /// The kernel spreads flows over them.
+    /// A peer's lane `n` comes to socket `n % count`, so that its lanes are opened in parallel and each in order; handshakes and
+    /// control come to the first. A kernel that cannot do so (before 4.5) gives all that a peer sends to one of them.
     ///
     /// Datagrams larger than the path MTU are fragmented, until meshd probes path MTUs.
     ///
@@ -102,6 +103,11 @@ impl UdpSocket {
         let mut sockets = vec![first];
         for _ in 1..count {
             sockets.push(Self::bind_one(family, port, Sharing::Member, options)?);
+        }
+        if let [first, _, ..] = sockets.as_slice()
+            && let Err(error) = udp::steer_by_lane(first.as_fd(), u32::try_from(count).unwrap_or(u32::MAX))
+        {
+            tracing::debug!(%error, "lanes are not steered to workers: all that a peer sends goes to one of them");
         }
         Ok(sockets)
     }

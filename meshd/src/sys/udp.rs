@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::data::batch::RECV_SLOTS;
 use proto::packet::MAX_SEGMENTS;
+use proto::wire::{LANE_OFFSET, MessageType};
 
 /// An integer socket option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,40 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, option: SocketOption, value: c_int)
     // SAFETY: the descriptor is open, and `value` is `len` readable bytes for the whole call.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the kernel choose among the `count` sockets of a `SO_REUSEPORT` group by lane (`socket(7)`:
+/// `SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5): a data datagram goes to the one that was bound as number `lane % count`, all
+/// else to the first. `fd` is any socket of the group.
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel has no such option; `EINVAL` where the socket is of no group, or `count` is zero.
+pub(crate) fn steer_by_lane(fd: BorrowedFd<'_>, count: u32) -> io::Result<()> {
+    let mut program = lane_program(count);
+    let len = program.len() as u16;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let (value, len) = ((&raw const program).cast(), socklen::<libc::sock_fprog>());
+    // SAFETY: the descriptor is open, `value` is `len` readable bytes for the whole call, and so are the instructions that
+    // it points at, which the kernel copies.
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, value, len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Offsets count from the UDP payload: the kernel shows the program a datagram without its headers. What is too short to
+/// be read ends the program with zero.
+fn lane_program(count: u32) -> [libc::sock_filter; 6] {
+    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MOD, BPF_RET};
+    // Seven bits of operation code.
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    [
+        step(BPF_LD | BPF_B | BPF_ABS, 0),
+        libc::sock_filter { jf: 3, ..step(BPF_JMP | BPF_JEQ | BPF_K, MessageType::Data as u32) },
+        step(BPF_LD | BPF_B | BPF_ABS, LANE_OFFSET as u32),
+        step(BPF_ALU | BPF_MOD | BPF_K, count),
+        step(BPF_RET | BPF_A, 0),
+        step(BPF_RET | BPF_K, 0),
+    ]
 }
 
 /// A socket address in the kernel's form.

@@ -388,6 +388,27 @@ fn all_queues_read_and_write() {
 }
 
 #[test]
+fn a_flow_is_read_from_the_queue_that_it_was_written_to() {
+    in_namespace(|| {
+        let (mut devices, _) = open(3, true);
+        let socket = socket();
+        // There and back again, so that no queue can be right by its hash alone.
+        for (index, port) in
+            [0, 1, 2, 1, 0, 2].into_iter().flat_map(|index| (6_000_u16..6_020).map(move |p| (index, p)))
+        {
+            let mut header = udp_header(5);
+            header[..2].copy_from_slice(&port.to_be_bytes());
+            let packet = from_neighbour(4, 17, &header, b"hello");
+            assert_eq!(write(&mut devices[index], &packet, PARTIAL), DeviceSend::Sent);
+            assert_eq!(socket.recv(&mut [0; 100]).unwrap(), 5);
+            socket.send_to(b"reply", ("10.9.0.2", port)).unwrap();
+            let (reply, _) = next(&mut devices[index], 17);
+            assert!(reply.ends_with(b"reply"));
+        }
+    });
+}
+
+#[test]
 fn an_inherited_interface_is_reset() {
     in_namespace(|| {
         ip("tuntap add dev m0 mode tun vnet_hdr");

@@ -168,25 +168,90 @@ fn a_sender_handle_has_the_address_of_its_socket() {
     }
 }
 
+/// The first bytes of what is waiting at each socket.
+fn waiting(sockets: &mut [UdpSocket]) -> Vec<Vec<[u8; 3]>> {
+    let mut slots = RecvBatch::new();
+    let mut drain = |socket: &mut UdpSocket| {
+        let mut heads = Vec::new();
+        while socket.recv(&mut slots) > 0 {
+            let (metas, memory) = slots.messages();
+            for (slot, meta) in metas.iter().enumerate() {
+                let message = &memory[RecvBatch::slot_start(slot)..][..meta.len];
+                heads.extend(message.chunks(meta.stride).map(|datagram| [datagram[0], datagram[1], datagram[2]]));
+            }
+        }
+        heads
+    };
+    sockets.iter_mut().map(&mut drain).collect()
+}
+
 #[test]
-fn sockets_of_one_port_share_its_flows_and_nobody_else_gets_in() {
+fn lanes_of_one_peer_come_to_the_sockets_in_turn_and_all_else_to_the_first() {
+    for ip in ["127.0.0.1", "::1"] {
+        let mut sockets = UdpSocket::bind(0, 4, &SocketOptions::default()).unwrap();
+        let (sender, to) = (bind(&SocketOptions::default()).try_clone_sender().unwrap(), address(&sockets[0], ip));
+        let datagram = |kind: u8, lane: u8| [kind, 0, lane, 0, 0, 0, 0, 0];
+        for lane in (0..8).chain([255]) {
+            sender.send_to(&datagram(4, lane), to).unwrap();
+        }
+        assert_eq!(
+            waiting(&mut sockets),
+            [
+                vec![[4, 0, 0], [4, 0, 4]],
+                vec![[4, 0, 1], [4, 0, 5]],
+                vec![[4, 0, 2], [4, 0, 6]],
+                vec![[4, 0, 3], [4, 0, 7], [4, 0, 255]]
+            ],
+            "{ip}"
+        );
+        // Not a lane: the third byte of a handshake is anything.
+        for kind in [1, 2, 3, 5, 0, 99] {
+            sender.send_to(&datagram(kind, 3), to).unwrap();
+        }
+        let counts: Vec<_> = waiting(&mut sockets).iter().map(Vec::len).collect();
+        assert_eq!(counts, [6, 0, 0, 0], "{ip}");
+    }
+}
+
+#[test]
+fn a_datagram_that_is_too_short_to_have_a_lane_comes_to_the_first_socket() {
+    let mut sockets = UdpSocket::bind(0, 2, &SocketOptions::default()).unwrap();
+    let sender = bind(&SocketOptions::default()).try_clone_sender().unwrap();
+    for bytes in [&[][..], &[4], &[4, 1]] {
+        sender.send_to(bytes, address(&sockets[0], "::1")).unwrap();
+    }
+    let mut slots = RecvBatch::new();
+    assert_eq!((sockets[0].recv(&mut slots), sockets[1].recv(&mut slots)), (3, 0));
+}
+
+#[test]
+fn segments_of_one_send_come_to_the_socket_of_their_lane() {
+    let mut sockets = UdpSocket::bind(0, 2, &SocketOptions::default()).unwrap();
+    let mut sender = bind(&SocketOptions::default());
+    let batches = [0, 1].map(|lane| {
+        let mut batch = SendBatch::new();
+        for _ in 0..20 {
+            batch.push(address(&sockets[0], "::1"), 1_000).unwrap()[..3].copy_from_slice(&[4, 0, lane]);
+        }
+        batch
+    });
+    assert_eq!(sender.send(&batches), SocketSend::Sent(2));
+    assert_eq!(waiting(&mut sockets), [vec![[4, 0, 0]; 20], vec![[4, 0, 1]; 20]]);
+}
+
+#[test]
+fn sockets_without_a_group_cannot_be_steered() {
+    let error = udp::steer_by_lane(bind(&SocketOptions::default()).as_fd(), 2).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+}
+
+#[test]
+fn nobody_else_gets_into_a_group_of_sockets() {
     let options = SocketOptions::default();
-    let mut sockets = UdpSocket::bind(0, 4, &options).unwrap();
+    let sockets = UdpSocket::bind(0, 4, &options).unwrap();
     let port = sockets[0].local_addr().unwrap().port();
     assert!(sockets.iter().all(|socket| socket.local_addr().unwrap().port() == port));
     assert_eq!(UdpSocket::bind(port, 4, &options).err().map(|e| e.kind()), Some(io::ErrorKind::AddrInUse));
-
-    for _ in 0..100 {
-        let sender = bind(&options).try_clone_sender().unwrap();
-        sender.send_to(b"x", SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
-    }
-    let mut slots = RecvBatch::new();
-    let counts: Vec<usize> = sockets
-        .iter_mut()
-        .map(|socket| std::iter::from_fn(|| Some(socket.recv(&mut slots)).filter(|&n| n > 0)).sum())
-        .collect();
-    assert_eq!(counts.iter().sum::<usize>(), 100);
-    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
 }
 
 #[test]
