@@ -32,6 +32,9 @@ pub(crate) const BOB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The offload state that the kernel's TSO leaves a packet in.
 pub(crate) const TSO: Offload = Offload { gso: Gso::Tcp, segment_size: SEGMENT as u16, partial_checksum: true };
 
+/// That of a single packet of a local socket.
+pub(crate) const PARTIAL: Offload = Offload { gso: Gso::None, segment_size: 0, partial_checksum: true };
+
 /// A TCP super-packet from Alice to Bob.
 pub(crate) fn super_packet() -> Vec<u8> {
     let mut headers = vec![0; HEADERS];
@@ -57,32 +60,54 @@ pub(crate) fn super_packet() -> Vec<u8> {
     packet
 }
 
-/// A device that hands out one super-packet per [`refill`](Self::refill), and counts what it is handed.
+/// A UDP datagram from Alice to `destination`, as a local socket sends it: its checksum is partial.
+pub(crate) fn datagram(destination: Ipv4Addr, port: u16, payload: usize) -> Vec<u8> {
+    let len = 20 + 8 + payload;
+    let mut packet = vec![0; len];
+    let fields: [(usize, &[u8]); 7] = [
+        (0, &[0x45]),
+        (6, &[0x40]),   // do not fragment
+        (8, &[64, 17]), // hop limit, UDP
+        (12, &ALICE.octets()),
+        (16, &destination.octets()),
+        (20, &[port.to_be_bytes(), 5_000u16.to_be_bytes()].concat()),
+        (24, &(8 + payload as u16).to_be_bytes()),
+    ];
+    for (offset, bytes) in fields {
+        packet.iter_mut().skip(offset).zip(bytes).for_each(|(byte, new)| *byte = *new);
+    }
+    write_ipv4_header(&mut packet, len as u16);
+    let layout = Layout::parse(&packet).expect("a well-formed packet");
+    write_partial(&mut packet, &layout, 8 + payload);
+    packet
+}
+
+/// A device that hands out the same packets after each [`refill`](Self::refill), and counts what it is handed.
 #[derive(Default)]
 pub(crate) struct MemoryDevice {
-    packet: Vec<u8>,
-    is_full: bool,
+    packets: Vec<(Vec<u8>, Offload)>,
+    left: usize,
     /// Bytes that the other direction wrote.
     pub(crate) written: usize,
 }
 
 impl MemoryDevice {
-    pub(crate) fn with(packet: Vec<u8>) -> Self {
-        Self { packet, ..Self::default() }
+    pub(crate) fn with(packets: Vec<(Vec<u8>, Offload)>) -> Self {
+        Self { packets, ..Self::default() }
     }
 
     pub(crate) const fn refill(&mut self) {
-        self.is_full = true;
+        self.left = self.packets.len();
     }
 }
 
 impl Device for MemoryDevice {
     fn recv(&mut self, buffer: &mut [u8]) -> Option<(usize, Offload)> {
-        if !std::mem::take(&mut self.is_full) {
-            return None;
-        }
-        buffer.get_mut(..self.packet.len())?.copy_from_slice(&self.packet);
-        Some((self.packet.len(), TSO))
+        let index = self.packets.len() - self.left;
+        let (packet, offload) = self.packets.get(index)?;
+        self.left -= 1;
+        buffer.get_mut(..packet.len())?.copy_from_slice(packet);
+        Some((packet.len(), *offload))
     }
 
     fn send(&mut self, memory: &[u8], parts: &[Part], offload: Offload) -> DeviceSend {
@@ -102,13 +127,15 @@ pub(crate) struct MemorySocket {
 }
 
 impl Socket for MemorySocket {
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
-        black_box(batch.bytes());
-        self.sent += batch.count();
-        if self.is_keeping {
-            self.messages.push_back((batch.bytes().to_vec(), batch.stride()));
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
+        for batch in batches {
+            black_box(batch.bytes());
+            self.sent += batch.count();
+            if self.is_keeping {
+                self.messages.push_back((batch.bytes().to_vec(), batch.stride()));
+            }
         }
-        SocketSend::Sent
+        SocketSend::Sent(batches.len())
     }
 
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {

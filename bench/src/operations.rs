@@ -17,7 +17,9 @@ use proto::time::Instant;
 use proto::wire::{Capabilities, OVERHEAD, Suite};
 use zeroize::Zeroizing;
 
-use crate::memory::{ALICE, BOB, HEADERS, MTU, MemoryDevice, MemorySocket, SEGMENTS, SUPER_PACKET, TSO, super_packet};
+use crate::memory::{
+    ALICE, BOB, HEADERS, MTU, MemoryDevice, MemorySocket, PARTIAL, SEGMENTS, SUPER_PACKET, TSO, datagram, super_packet,
+};
 
 /// Something to repeat.
 pub trait Operation {
@@ -69,6 +71,8 @@ pub fn all() -> Vec<Entry> {
         entry("segment_tso_62k", SUPER_PACKET, false, || Box::new(Segment::new())),
         entry("coalesce_62k", SUPER_PACKET, false, || Box::new(Coalesce::new())),
         entry("turn_outbound_62k", SUPER_PACKET, false, || Box::new(Outbound(Pair::new(false)))),
+        entry("turn_outbound_64_small_to_8_peers", bytes_of(&small()), false, || Box::new(Small::new(small()))),
+        entry("turn_outbound_64_mixed_to_1_peer", bytes_of(&mixed()), false, || Box::new(Small::new(mixed()))),
         entry("turn_inbound_62k", SUPER_PACKET, true, || Box::new(Inbound(Pair::new(true)))),
     ]
 }
@@ -231,6 +235,59 @@ impl Operation for Coalesce {
     }
 }
 
+/// Peers that small packets go to.
+const PEERS: u32 = 8;
+
+/// 64 small datagrams, each to another peer than the one before.
+fn small() -> Vec<Vec<u8>> {
+    (0..64).map(|number| datagram(address_in(number % PEERS), 4_000, 64)).collect()
+}
+
+/// 64 datagrams of three flows to one peer, each of another size than the one before.
+fn mixed() -> Vec<Vec<u8>> {
+    [(4_000, 64), (4_001, 1_200), (4_002, 400), (4_001, 1_200)]
+        .into_iter()
+        .cycle()
+        .take(64)
+        .map(|(port, payload)| datagram(address_in(0), port, payload))
+        .collect()
+}
+
+fn bytes_of(packets: &[Vec<u8>]) -> usize {
+    packets.iter().map(Vec::len).sum()
+}
+
+/// A turn over single datagrams to up to [`PEERS`] peers.
+struct Small {
+    worker: Worker,
+    device: MemoryDevice,
+    socket: MemorySocket,
+}
+
+impl Small {
+    fn new(packets: Vec<Vec<u8>>) -> Self {
+        let remote = |number: u32| SocketAddr::from(([192, 0, 2, 1], 6_000 + number as u16));
+        let mut table = table(0, ALICE, BOB, remote(0));
+        for number in 0..PEERS {
+            let row = PeerRow { session: session(0), next: None, remote: remote(number), activity: Arc::default() };
+            table.set_peer(PeerId(number), Some(row));
+        }
+        Self {
+            worker: Worker::new(0, Published::new(Arc::new(table)), Arc::default()),
+            device: MemoryDevice::with(packets.into_iter().map(|packet| (packet, PARTIAL)).collect()),
+            socket: MemorySocket { is_keeping: false, messages: Default::default(), sent: 0, source: remote(0) },
+        }
+    }
+}
+
+impl Operation for Small {
+    fn run(&mut self) {
+        self.device.refill();
+        let turn = self.worker.turn_outbound(&mut self.device, &mut self.socket, Instant::ORIGIN);
+        assert_eq!(turn, Turn::Drained, "less than a turn's budget");
+    }
+}
+
 /// Two workers that share a session: Alice seals what Bob opens.
 struct Pair {
     alice: Worker,
@@ -249,7 +306,7 @@ impl Pair {
         Self {
             alice: worker(0, ALICE, BOB),
             bob: worker(1, BOB, ALICE),
-            device: MemoryDevice::with(super_packet()),
+            device: MemoryDevice::with(vec![(super_packet(), TSO)]),
             socket: MemorySocket { is_keeping, messages: Default::default(), sent: 0, source: remote },
         }
     }

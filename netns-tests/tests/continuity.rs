@@ -1,4 +1,4 @@
-//! Traffic goes on: through new keys, through a peer's death and return, through a change of its address.
+//! Traffic goes on: through new keys, through a peer's death and return, through a change of its address, over many workers.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use netns_tests::site::{edge, underlay};
 use netns_tests::{
     Daemon, Family, Host, Lab, Site, Stream, Tap, Transfer, figure, in_lab, ping, tcp_transfer, wait_until,
 };
+use nix::sys::signal::Signal;
 
 /// Within which traffic must flow again after a restart or a change of address.
 const RECOVERY: Duration = Duration::from_secs(3);
@@ -152,4 +153,34 @@ fn traffic_from_a_peer_goes_on_within_3_s_of_its_change_of_address() {
 #[test]
 fn traffic_to_a_peer_that_itself_is_silent_goes_on_within_3_s_of_its_change_of_address() {
     in_lab(|lab| move_under(lab, "to the silent peer only", &[(1, 2)]));
+}
+
+/// Packets and super-packets that each worker of a daemon gave to its TUN queue, as it says at its end.
+fn written_by_workers(mut daemon: Daemon) -> Vec<u64> {
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_end(Duration::from_secs(5));
+    let field = |line: &str| line.split_once(" written: ")?.1.split(',').next()?.parse().ok();
+    daemon.log().lines().filter(|line| line.contains("worker stopped")).filter_map(field).collect()
+}
+
+#[test]
+fn streams_between_two_members_use_all_workers_of_both_and_arrive_whole() {
+    in_lab(|lab| {
+        let (site, one, two) = two_members(lab, "[dataplane]\nworkers = 2\n");
+        let (a, b) = (site.edge_host(1), site.edge_host(2));
+        let addresses = [Family::V4, Family::V6].map(|family| site.address(2, family));
+        // Eight at a time. A flow's worker is drawn by its hash: that one worker gets all of 24 happens once in 8 million times.
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for address in addresses.iter().cycle().take(8) {
+                    scope.spawn(|| tcp_transfer(a, b, address, Transfer::of(1_000_000)));
+                }
+            });
+        }
+        for (name, daemon) in [("one", one), ("two", two)] {
+            let written = written_by_workers(daemon);
+            figure(&format!("two workers of {name}: {written:?} packets written"));
+            assert!(written.len() == 2 && !written.contains(&0), "{name}: {written:?}");
+        }
+    });
 }

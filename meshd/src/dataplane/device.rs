@@ -78,6 +78,9 @@ impl TunDevice {
     /// Opens `queues` queues (at least one) of interface `name`, creating it where it does not exist, at the highest
     /// [`OffloadLevel`] up to `most` that the kernel has. Needs `CAP_NET_ADMIN`.
     ///
+    /// Of several queues, the kernel hands a flow's packets to the one through which a packet of that flow was written last, and
+    /// chooses by the flow's hash where none was (`tun_automq_select_queue`). Both directions of a flow so stay with one worker.
+    ///
     /// An inherited persistent interface is put into the same state as a new one. Its address, MTU and state are the
     /// business of others.
     ///

@@ -1,4 +1,4 @@
-//! The UDP socket of a worker: one system call per batch where the kernel has segmentation offload, and the same
+//! The UDP socket of a worker: one system call for many batches where the kernel has segmentation offload, and the same
 //! datagrams one by one where it has not.
 
 use std::io;
@@ -11,7 +11,7 @@ use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SLOT_LEN, SLOT_STRIDE,
 use proto::data::{Socket, SocketSend};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::sys::udp::{self, KernelAddr, Receiver, SinglesSender, SocketOption};
+use crate::sys::udp::{self, KernelAddr, Message, Receiver, Sender, SocketOption};
 use egress::{Egress, Request};
 
 mod egress;
@@ -21,7 +21,7 @@ pub(crate) struct UdpSocket {
     socket: StdSocket,
     family: Family,
     egress: Egress,
-    singles: SinglesSender,
+    sender: Sender,
     receiver: Receiver,
     receives_large: bool,
     received: ReceiveStats,
@@ -84,7 +84,8 @@ enum Family {
 
 impl UdpSocket {
     /// Opens `count` sockets (at least one) that share `port` of all local addresses; for port 0 the kernel chooses one.
-    /// The kernel spreads flows over them.
+    /// A peer's lane `n` comes to socket `n % count`, so that its lanes are opened in parallel and each in order; handshakes and
+    /// control come to the first. A kernel that cannot do so (before 4.5) gives all that a peer sends to one of them.
     ///
     /// Datagrams larger than the path MTU are fragmented, until meshd probes path MTUs.
     ///
@@ -102,6 +103,11 @@ impl UdpSocket {
         let mut sockets = vec![first];
         for _ in 1..count {
             sockets.push(Self::bind_one(family, port, Sharing::Member, options)?);
+        }
+        if let [first, _, ..] = sockets.as_slice()
+            && let Err(error) = udp::steer_by_lane(first.as_fd(), u32::try_from(count).unwrap_or(u32::MAX))
+        {
+            tracing::debug!(%error, "lanes are not steered to workers: all that a peer sends goes to one of them");
         }
         Ok(sockets)
     }
@@ -156,7 +162,7 @@ impl UdpSocket {
             socket: socket.into(),
             family,
             egress: Egress::new(gso),
-            singles: SinglesSender::new(),
+            sender: Sender::new(),
             receiver: Receiver::new(),
             receives_large: false,
             received: ReceiveStats::default(),
@@ -198,6 +204,17 @@ impl Family {
             (Self::V4, SocketAddr::V6(_)) => None,
         }
     }
+
+    /// `batch` as one message; `None` where its destination has no address of this kind.
+    fn message(self, batch: &SendBatch) -> Option<Message<'_>> {
+        let to = self.kernel_addr(batch.destination())?;
+        Some(Message { to, bytes: batch.bytes(), stride: stride_of(batch) })
+    }
+}
+
+/// The segment size to send a batch with, if it is more than one datagram.
+fn stride_of(batch: &SendBatch) -> Option<u16> {
+    if batch.count() > 1 { u16::try_from(batch.stride()).ok() } else { None }
 }
 
 impl AsFd for UdpSocket {
@@ -207,18 +224,23 @@ impl AsFd for UdpSocket {
 }
 
 impl Socket for UdpSocket {
-    /// After [`SocketSend::Full`] a part of the batch may have gone already: give the same batch again, unchanged, and
-    /// only the rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers
-    /// would drop what they have seen.
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
-        let (fd, singles) = (self.socket.as_fd(), &mut self.singles);
-        let Some(to) = self.family.kernel_addr(batch.destination()) else { return self.egress.drop_all(batch) };
-        self.egress.send(batch, Instant::now, |request| match request {
+    /// After [`SocketSend::Full`] a part of the first batch may have gone already: give it again, unchanged, and only the
+    /// rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers would drop
+    /// what they have seen.
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
+        let (fd, family, sender) = (self.socket.as_fd(), self.family, &mut self.sender);
+        let Some(first) = batches.first() else { return SocketSend::Sent(0) };
+        let Some(to) = family.kernel_addr(first.destination()) else { return self.egress.drop_all(first) };
+        self.egress.send(batches, Instant::now, |request| match request {
+            Request::Together { count } => sender.send(fd, batches.iter().take(count).map_while(|b| family.message(b))),
             Request::Whole => {
-                let stride = if batch.count() > 1 { u16::try_from(batch.stride()).ok() } else { None };
-                udp::send(fd, &to, batch.bytes(), stride).map(|()| batch.count())
+                let message = Message { to, bytes: first.bytes(), stride: stride_of(first) };
+                udp::send(fd, &message).map(|()| first.count())
             }
-            Request::Singles { from } => singles.send(fd, &to, batch.datagrams().skip(from)),
+            Request::Singles { from } => {
+                let single = |bytes| Message { to, bytes, stride: None };
+                sender.send(fd, first.datagrams().skip(from).map(single))
+            }
         })
     }
 
@@ -286,7 +308,7 @@ impl UdpSender {
         let Some(to) = self.family.kernel_addr(destination) else {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         };
-        udp::send(self.socket.as_fd(), &to, datagram, None)
+        udp::send(self.socket.as_fd(), &Message { to, bytes: datagram, stride: None })
     }
 }
 

@@ -51,7 +51,8 @@ impl Handle {
                 // Full: the driver has been told by another worker.
                 let _ = ended.0.try_send(error);
             }
-            tracing::debug!(device = ?thread.device.stats(), socket = ?thread.socket.stats(), "worker stopped");
+            let (lane, device, socket) = (thread.lane, thread.device.stats(), thread.socket.stats());
+            tracing::debug!(lane, ?device, ?socket, "worker stopped");
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::data::batch::RECV_SLOTS;
 use proto::packet::MAX_SEGMENTS;
+use proto::wire::{LANE_OFFSET, MessageType};
 
 /// An integer socket option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,40 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, option: SocketOption, value: c_int)
     // SAFETY: the descriptor is open, and `value` is `len` readable bytes for the whole call.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the kernel choose among the `count` sockets of a `SO_REUSEPORT` group by lane (`socket(7)`:
+/// `SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5): a data datagram goes to the one that was bound as number `lane % count`, all
+/// else to the first. `fd` is any socket of the group.
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel has no such option; `EINVAL` where the socket is of no group, or `count` is zero.
+pub(crate) fn steer_by_lane(fd: BorrowedFd<'_>, count: u32) -> io::Result<()> {
+    let mut program = lane_program(count);
+    let len = program.len() as u16;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let (value, len) = ((&raw const program).cast(), socklen::<libc::sock_fprog>());
+    // SAFETY: the descriptor is open, `value` is `len` readable bytes for the whole call, and so are the instructions that
+    // it points at, which the kernel copies.
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, value, len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Offsets count from the UDP payload: the kernel shows the program a datagram without its headers. What is too short to
+/// be read ends the program with zero.
+fn lane_program(count: u32) -> [libc::sock_filter; 6] {
+    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MOD, BPF_RET};
+    // Seven bits of operation code.
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    [
+        step(BPF_LD | BPF_B | BPF_ABS, 0),
+        libc::sock_filter { jf: 3, ..step(BPF_JMP | BPF_JEQ | BPF_K, MessageType::Data as u32) },
+        step(BPF_LD | BPF_B | BPF_ABS, LANE_OFFSET as u32),
+        step(BPF_ALU | BPF_MOD | BPF_K, count),
+        step(BPF_RET | BPF_A, 0),
+        step(BPF_RET | BPF_K, 0),
+    ]
 }
 
 /// A socket address in the kernel's form.
@@ -103,71 +138,93 @@ fn plain_address(raw: &libc::sockaddr_in6, len: libc::socklen_t) -> Option<Socke
     })
 }
 
-/// Sends `bytes` with one call: as datagrams of `stride` bytes each and a perhaps shorter last one, or with no `stride` as
-/// a single datagram. Never blocks.
+/// Sends one message. Never blocks.
 ///
 /// # Errors
 /// Those of `sendmsg(2)`; then nothing was sent.
-pub(crate) fn send(fd: BorrowedFd<'_>, to: &KernelAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
-    let mut vector = readable(bytes);
-    let mut control = Control { header: empty_control(), value: stride.unwrap_or(0) };
-    let mut message = empty_message();
-    address_message(&mut message, to);
-    message.msg_iov = &raw mut vector;
-    message.msg_iovlen = 1;
-    if stride.is_some() {
-        control.header.cmsg_level = libc::SOL_UDP;
-        control.header.cmsg_type = libc::UDP_SEGMENT;
-        control.header.cmsg_len = (mem::offset_of!(Control<u16>, value) + size_of::<u16>()) as _;
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<Control<u16>>() as _;
-    }
+pub(crate) fn send(fd: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<()> {
+    let mut vector = readable(message.bytes);
+    let mut control = Control { header: empty_control(), value: 0 };
+    let mut header = empty_message();
+    address_message(&mut header, &message.to);
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    control.point(&mut header, message.stride);
     // SAFETY: the descriptor is open; the message points at an address, a vector of one readable buffer and a control
     // message that all live longer than the call.
-    let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, SEND_FLAGS) };
+    let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, SEND_FLAGS) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sends datagrams one by one, many per call, without segmentation offload.
-pub(crate) struct SinglesSender {
+/// One message to send: datagrams to one address.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    /// Where they go.
+    pub(crate) to: KernelAddr,
+    /// The datagrams, back to back.
+    pub(crate) bytes: &'a [u8],
+    /// Length of each but the last, which may be shorter; `None` for a single datagram.
+    pub(crate) stride: Option<u16>,
+}
+
+/// Sends many messages per call.
+pub(crate) struct Sender {
     headers: Box<[libc::mmsghdr]>,
-    vectors: Box<[libc::iovec]>,
+    slots: Box<[SendSlot]>,
+}
+
+/// What the header of a message points at, besides its bytes.
+#[derive(Clone, Copy)]
+struct SendSlot {
+    vector: libc::iovec,
+    name: KernelAddr,
+    control: Control<u16>,
 }
 
 // SAFETY: the pointers in it are written at the beginning of each call, used within it, and never followed later.
-unsafe impl Send for SinglesSender {}
+unsafe impl Send for Sender {}
 
-impl SinglesSender {
+impl Sender {
     /// Allocates the headers of [`MAX_SEGMENTS`] messages.
     #[must_use]
     pub(crate) fn new() -> Self {
         let header = libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 };
-        Self { headers: vec![header; MAX_SEGMENTS].into(), vectors: vec![EMPTY_VECTOR; MAX_SEGMENTS].into() }
+        let name = KernelAddr { raw: EMPTY_ADDRESS, len: 0 };
+        let control = Control { header: empty_control(), value: 0 };
+        let slot = SendSlot { vector: EMPTY_VECTOR, name, control };
+        Self { headers: vec![header; MAX_SEGMENTS].into(), slots: vec![slot; MAX_SEGMENTS].into() }
     }
 
-    /// Sends as many of `datagrams` (the first [`MAX_SEGMENTS`] of them at most) as the kernel takes, in order, and
-    /// returns how many that was: at least one. Never blocks.
+    /// Sends as many of `messages` (the first [`MAX_SEGMENTS`] of them at most) as the kernel takes, in order and each
+    /// wholly, and returns how many that was: at least one. Never blocks.
     ///
     /// # Errors
-    /// Those of `sendmsg(2)` for the first datagram; then nothing was sent.
+    /// Those of `sendmsg(2)` for the first message; then nothing was sent.
     pub(crate) fn send<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
-        to: &KernelAddr,
-        datagrams: impl Iterator<Item = &'a [u8]>,
+        messages: impl Iterator<Item = Message<'a>>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        for ((header, vector), datagram) in self.headers.iter_mut().zip(&mut self.vectors).zip(datagrams) {
-            *vector = readable(datagram);
-            address_message(&mut header.msg_hdr, to);
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
+        for ((header, slot), message) in self.headers.iter_mut().zip(&mut self.slots).zip(messages) {
+            slot.point(&mut header.msg_hdr, &message);
             count += 1;
         }
-        // SAFETY: the descriptor is open; the first `count` headers were just pointed at an address, and at vectors of
-        // one readable buffer each, that all live longer than the call.
+        // SAFETY: the descriptor is open; the first `count` headers were just pointed at a slot's address, control
+        // message and vector of one readable buffer, that all live longer than the call.
         let result = unsafe { libc::sendmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, SEND_FLAGS as _) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl SendSlot {
+    fn point(&mut self, header: &mut libc::msghdr, message: &Message<'_>) {
+        self.vector = readable(message.bytes);
+        self.name = message.to;
+        address_message(header, &self.name);
+        header.msg_iov = &raw mut self.vector;
+        header.msg_iovlen = 1;
+        self.control.point(header, message.stride);
     }
 }
 
@@ -272,6 +329,21 @@ impl ReceiveSlot {
 struct Control<T> {
     header: libc::cmsghdr,
     value: T,
+}
+
+impl Control<u16> {
+    /// Makes it the segment size of a message, or leaves it out.
+    fn point(&mut self, header: &mut libc::msghdr, stride: Option<u16>) {
+        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
+        if let Some(stride) = stride {
+            self.header.cmsg_level = libc::SOL_UDP;
+            self.header.cmsg_type = libc::UDP_SEGMENT;
+            self.header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<u16>()) as _;
+            self.value = stride;
+            header.msg_control = (&raw mut *self).cast();
+            header.msg_controllen = size_of::<Self>() as _;
+        }
+    }
 }
 
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -200,7 +200,8 @@ pub struct MemorySocket {
 }
 
 impl Socket for MemorySocket {
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
+        let Some(batch) = batches.first() else { panic!("a send of nothing") };
         if self.full.pop_front().unwrap_or(false) {
             return SocketSend::Full;
         }
@@ -208,7 +209,8 @@ impl Socket for MemorySocket {
         assert!(batch.bytes().len() <= MAX_SEND && (1..=MAX_SEGMENTS).contains(&datagrams.len()));
         assert_eq!(datagrams.len(), batch.count());
         self.sent.push(Message::of(&datagrams));
-        SocketSend::Sent
+        // One at a time, which is allowed, so that each may find the socket full.
+        SocketSend::Sent(1)
     }
 
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {

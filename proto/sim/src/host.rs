@@ -57,9 +57,11 @@ struct QueueSocket {
 }
 
 impl Socket for QueueSocket {
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
-        self.sent.extend(batch.datagrams().map(|datagram| (batch.destination(), datagram.to_vec())));
-        SocketSend::Sent
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
+        for batch in batches {
+            self.sent.extend(batch.datagrams().map(|datagram| (batch.destination(), datagram.to_vec())));
+        }
+        SocketSend::Sent(batches.len())
     }
 
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {

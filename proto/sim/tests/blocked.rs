@@ -34,13 +34,13 @@ struct Tight {
 }
 
 impl Socket for Tight {
-    fn send(&mut self, batch: &SendBatch) -> SocketSend {
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
         if self.room == 0 {
             return SocketSend::Full;
         }
         self.room -= 1;
-        self.sent += batch.count();
-        SocketSend::Sent
+        self.sent += batches.first().map_or(0, SendBatch::count);
+        SocketSend::Sent(1)
     }
 
     fn recv(&mut self, _: &mut RecvBatch) -> usize {

@@ -48,11 +48,17 @@ impl SendBatch {
     /// Whether `count` datagrams, all `len` long but a perhaps shorter last one, may follow what is in the batch.
     #[must_use]
     pub fn has_room(&self, destination: SocketAddr, len: usize, count: usize) -> bool {
-        let same_flow = self.count == 0 || (self.destination == destination && !self.closed && len <= self.stride);
+        (self.count == 0 || self.destination == destination) && self.takes(len, count)
+    }
+
+    /// As [`has_room`](Self::has_room), for the destination that the batch has.
+    #[inline]
+    const fn takes(&self, len: usize, count: usize) -> bool {
         // A shorter datagram ends a batch, so more than one of them cannot follow longer ones.
-        let same_size = self.count == 0 || count <= 1 || len == self.stride;
-        let bounded = self.count + count <= MAX_SEGMENTS && self.used + len * count <= MAX_SEND;
-        same_flow && same_size && bounded
+        let is_alike = len == self.stride || (len < self.stride && count <= 1);
+        (self.count == 0 || (is_alike && !self.closed))
+            && self.count + count <= MAX_SEGMENTS
+            && self.used + len * count <= MAX_SEND
     }
 
     /// Appends one datagram of `len` bytes and lends its memory; `None` where [`has_room`](Self::has_room) says no.
@@ -60,9 +66,15 @@ impl SendBatch {
         if len == 0 || !self.has_room(destination, len, 1) {
             return None;
         }
+        self.destination = destination;
+        self.append(len)
+    }
+
+    /// As [`push`](Self::push), where it is known that there is room.
+    #[inline]
+    fn append(&mut self, len: usize) -> Option<&mut [u8]> {
         if self.count == 0 {
             self.stride = len;
-            self.destination = destination;
         }
         self.closed = len < self.stride;
         self.count += 1;
@@ -116,6 +128,113 @@ impl SendBatch {
     /// The datagrams one by one.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes().chunks(self.stride.max(1))
+    }
+}
+
+/// Most batches of a [`SendQueue`]: peers, or sizes, that the packets of one turn may alternate between and still share sends.
+pub(super) const MAX_OPEN: usize = 8;
+
+/// Batches that are open at the same time, in the order in which they were begun, which is the order in which they are sent.
+///
+/// For each destination only the newest batch is added to, so what goes to one destination stays in order. Together they
+/// hold no more bytes than one send, and the first is always used first: a stream of super-packets goes through one
+/// buffer, which stays in the L2 cache.
+pub(super) struct SendQueue {
+    /// Allocated when first needed.
+    batches: Vec<SendBatch>,
+    /// How many of them are sent.
+    sent: usize,
+    /// How many of them are in use, sent or not.
+    begun: usize,
+    /// The one that was added to last.
+    current: usize,
+    /// Bytes in those in use.
+    used: usize,
+}
+
+impl SendQueue {
+    pub(super) fn new() -> Self {
+        Self { batches: vec![SendBatch::new()], sent: 0, begun: 0, current: 0, used: 0 }
+    }
+
+    /// Finds or begins the batch that `count` datagrams go to, all `len` long but a perhaps shorter last one. False: what is
+    /// there has to be sent first.
+    #[inline]
+    pub(super) fn reserve(&mut self, destination: SocketAddr, len: usize, count: usize) -> bool {
+        if self.used + len * count > MAX_SEND {
+            return false;
+        }
+        if let Some(newest) = self.newest(destination) {
+            let Some(batch) = self.batches.get(newest) else { return false };
+            if batch.takes(len, count) {
+                self.current = newest;
+                return true;
+            }
+            // Nothing is gained by holding back a full one.
+            if batch.count == MAX_SEGMENTS {
+                return false;
+            }
+        }
+        self.begin(destination)
+    }
+
+    /// Appends one datagram of `len` bytes and lends its memory. `None`: what is there has to be sent first.
+    #[inline]
+    pub(super) fn push(&mut self, destination: SocketAddr, len: usize) -> Option<&mut [u8]> {
+        if len == 0 || !self.reserve(destination, len, 1) {
+            return None;
+        }
+        self.used += len;
+        self.batches.get_mut(self.current)?.append(len)
+    }
+
+    /// Takes back the datagram that was pushed last and is `len` bytes long, because it could not be sealed.
+    pub(super) fn pop(&mut self, len: usize) {
+        let Some(batch) = self.batches.get_mut(self.current) else { return };
+        batch.pop(len);
+        self.used = self.used.saturating_sub(len);
+        if batch.is_empty() && self.current + 1 == self.begun {
+            self.begun = self.current;
+        }
+    }
+
+    /// What is to be sent, oldest first.
+    pub(super) fn unsent(&self) -> &[SendBatch] {
+        self.batches.get(self.sent..self.begun).unwrap_or_default()
+    }
+
+    /// Forgets the `count` oldest batches.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.sent = (self.sent + count).min(self.begun);
+        if self.sent == self.begun {
+            (self.sent, self.begun, self.current, self.used) = (0, 0, 0, 0);
+        }
+    }
+
+    /// The newest batch for a destination; the only one that may be added to, lest an older datagram come after a newer.
+    #[inline]
+    fn newest(&self, destination: SocketAddr) -> Option<usize> {
+        let is_it = |index: &usize| self.batches.get(*index).is_some_and(|batch| batch.destination == destination);
+        // The last one for its destination to be added to, so there is no newer one.
+        if self.current < self.begun && is_it(&self.current) {
+            return Some(self.current);
+        }
+        (self.sent..self.begun).rev().find(is_it)
+    }
+
+    fn begin(&mut self, destination: SocketAddr) -> bool {
+        if self.begun == MAX_OPEN {
+            return false;
+        }
+        if self.begun == self.batches.len() {
+            self.batches.push(SendBatch::new());
+        }
+        let Some(batch) = self.batches.get_mut(self.begun) else { return false };
+        batch.clear();
+        batch.destination = destination;
+        self.current = self.begun;
+        self.begun += 1;
+        true
     }
 }
 
@@ -225,6 +344,64 @@ mod tests {
         batch.pop(40);
         assert!(batch.push(to(1), 100).is_some());
         assert_eq!(batch.bytes().len(), 200);
+    }
+
+    fn shapes(queue: &SendQueue) -> Vec<(u16, Vec<usize>)> {
+        queue.unsent().iter().map(|b| (b.destination.port(), b.datagrams().map(<[u8]>::len).collect())).collect()
+    }
+
+    #[test]
+    fn a_queue_has_a_batch_for_each_destination() {
+        let mut queue = SendQueue::new();
+        for round in 0..3 {
+            for port in 1..=8 {
+                queue.push(to(port), 100).unwrap().fill(round);
+            }
+        }
+        let expected: Vec<_> = (1..=8).map(|port| (port, vec![100; 3])).collect();
+        assert_eq!(shapes(&queue), expected);
+        assert!(queue.push(to(9), 100).is_none(), "none is free");
+        queue.advance(3);
+        assert_eq!(shapes(&queue), expected[3..]);
+        queue.advance(5);
+        assert!(queue.unsent().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_begins_another_batch_behind_the_one_of_its_destination() {
+        let mut queue = SendQueue::new();
+        for (port, len) in [(1, 100), (2, 50), (1, 40), (1, 100), (2, 50), (1, 100), (1, 200)] {
+            assert!(queue.push(to(port), len).is_some());
+        }
+        assert_eq!(
+            shapes(&queue),
+            [(1, vec![100, 40]), (2, vec![50, 50]), (1, vec![100, 100]), (1, vec![200])],
+            "in order for each destination"
+        );
+    }
+
+    #[test]
+    fn a_queue_holds_no_more_bytes_than_one_send_and_no_full_batch() {
+        let mut queue = SendQueue::new();
+        assert!(queue.reserve(to(1), 1_452, 45) && (0..45).all(|_| queue.push(to(1), 1_452).is_some()));
+        assert!(queue.push(to(1), 84).is_some(), "an ACK goes with the super-packet");
+        assert!(!queue.reserve(to(1), 1_452, 45) && !queue.reserve(to(2), 1_452, 45));
+        queue.advance(1);
+        assert!(queue.reserve(to(2), 1_452, 45));
+        assert_eq!(queue.batches.len(), 1, "one hot buffer");
+        queue.advance(1);
+        assert_eq!((0..).take_while(|_| queue.push(to(1), 100).is_some()).count(), MAX_SEGMENTS);
+    }
+
+    #[test]
+    fn a_batch_whose_only_datagram_was_taken_back_is_none() {
+        let mut queue = SendQueue::new();
+        assert!(queue.push(to(1), 100).is_some());
+        assert!(queue.push(to(2), 100).is_some());
+        queue.pop(100);
+        assert_eq!(shapes(&queue), [(1, vec![100])]);
+        assert!(queue.push(to(2), 70).is_some());
+        assert_eq!(shapes(&queue), [(1, vec![100]), (2, vec![70])]);
     }
 
     #[test]

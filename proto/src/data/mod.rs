@@ -8,6 +8,8 @@ mod inbound;
 mod outbound;
 mod punt;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -38,9 +40,9 @@ pub trait Device {
 
 /// A UDP socket as the fast path sees it.
 pub trait Socket {
-    /// Sends every datagram of the batch, or none of it. An offload that turns out not to work is worked around inside,
-    /// without losing a datagram.
-    fn send(&mut self, batch: &SendBatch) -> SocketSend;
+    /// Sends the first of `batches`, and of those after it as many as go with it, in order. An offload that turns out not
+    /// to work is worked around inside, without losing a datagram.
+    fn send(&mut self, batches: &[SendBatch]) -> SocketSend;
 
     /// Fills `batch` with what is waiting, and returns how many messages that was; zero: nothing is waiting.
     fn recv(&mut self, batch: &mut RecvBatch) -> usize;
@@ -117,14 +119,14 @@ pub enum DeviceSend {
     Dropped,
 }
 
-/// What became of a batch given to a [`Socket`].
+/// What became of batches given to a [`Socket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum SocketSend {
-    /// The kernel has all of it.
-    Sent,
-    /// The socket's buffer is full: keep the batch and stop reading the device until the socket is writable.
+    /// The kernel has so many of them, the first ones: at least one.
+    Sent(usize),
+    /// The socket's buffer is full: keep all of them, unchanged, and stop reading the device until the socket is writable.
     Full,
-    /// The network refused it (unreachable, no buffers); it is gone.
+    /// The network refused the first one (unreachable, no buffers); it is gone.
     Dropped,
 }

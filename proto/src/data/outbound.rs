@@ -1,11 +1,11 @@
 //! Device to socket. In the order in which a packet passes:
 //! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
-//! behind a header into the send batch and seal it there; send the batch when it is full, or when nothing is left to read.
+//! behind a header into a send batch and seal it there; send the batches when one is full, or when nothing is left to read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::batch::{MAX_SEND, SendBatch};
+use super::batch::{MAX_SEND, SendQueue};
 use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
@@ -32,9 +32,7 @@ pub(super) struct Outbound {
     packet: Box<[u8]>,
     /// What of it is still to be sealed, where the socket was full in the middle of a super-packet.
     rest: Option<Rest>,
-    batch: SendBatch,
-    /// What the last datagram of the open batch carried, if it was UDP: the next of its flow may continue it.
-    flow: Option<FlowKey>,
+    queue: SendQueue,
     /// This worker's lanes of each peer's sessions.
     lanes: Vec<Lanes>,
     /// The peer whose lanes are looked at next, to see whether their sessions are over.
@@ -62,8 +60,7 @@ impl Outbound {
             lane,
             packet: vec![0; MAX_PACKET].into_boxed_slice(),
             rest: None,
-            batch: SendBatch::new(),
-            flow: None,
+            queue: SendQueue::new(),
             lanes: Vec::new(),
             pruned: 0,
         }
@@ -81,6 +78,10 @@ impl Outbound {
         self.prune(table);
         let mut budget = BUDGET;
         let mut context = Context { table, socket, punts, drops, now };
+        // What a full socket left here is not added to: a part of it may have gone.
+        if !flush(&mut self.queue, &mut context) {
+            return Turn::Blocked;
+        }
         loop {
             let rest = match self.rest.take() {
                 Some(rest) => rest,
@@ -97,7 +98,7 @@ impl Outbound {
             }
         }
         // Nothing waits to be batched with: what is here goes now. No timers, so no added latency.
-        if !flush(&mut self.batch, &mut self.flow, &mut context) {
+        if !flush(&mut self.queue, &mut context) {
             return Turn::Blocked;
         }
         if budget == 0 { Turn::More } else { Turn::Drained }
@@ -145,15 +146,14 @@ impl Outbound {
             self.lanes.resize_with(peer.index() + 1, Lanes::default);
         }
         let session = row.sending();
-        let Some(lane) = self.lanes.get_mut(peer.index()).and_then(|lanes| lanes.of(session, self.lane)) else {
+        let Some(held) = self.lanes.get_mut(peer.index()).and_then(|lanes| lanes.of(session, self.lane)) else {
             context.drops.add(DropReason::SessionExhausted, 1);
             return Sealed::All;
         };
         let capabilities = session.capabilities;
-        let mut sealer =
-            Sealer { row, capabilities, lane, batch: &mut self.batch, flow: &mut self.flow, offload: rest.offload };
+        let mut sealer = Sealer { row, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
-        if sealer.lane.is_worn() {
+        if sealer.held.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
         }
         sealed
@@ -200,18 +200,24 @@ fn is_broadcast(address: IpAddr) -> bool {
 /// A worker's lanes of one peer's sessions: the one that was used last, and the one before, to which the core may go back where
 /// handshakes crossed. A lane is handed out once, so one that is still of use must be kept.
 #[derive(Default)]
-struct Lanes([Option<TxLane>; 2]);
+struct Lanes([Option<Held>; 2]);
+
+/// A lane, and what the last datagram on it carried if the next one may continue it.
+struct Held {
+    lane: TxLane,
+    flow: Option<FlowKey>,
+}
 
 impl Lanes {
     /// The lane of `session`, claimed now if need be.
     #[inline]
-    fn of(&mut self, session: &Arc<Session>, lane: u8) -> Option<&mut TxLane> {
+    fn of(&mut self, session: &Arc<Session>, lane: u8) -> Option<&mut Held> {
         let [last, before] = &mut self.0;
-        let is_of = |held: &Option<TxLane>| held.as_ref().is_some_and(|held| Arc::ptr_eq(held.session(), session));
+        let is_of = |held: &Option<Held>| held.as_ref().is_some_and(|held| Arc::ptr_eq(held.lane.session(), session));
         if !is_of(last) {
             std::mem::swap(last, before);
             if !is_of(last) {
-                *last = session.claim(lane);
+                *last = session.claim(lane).map(|lane| Held { lane, flow: None });
             }
         }
         last.as_mut()
@@ -220,7 +226,7 @@ impl Lanes {
     /// Lets go of the lanes that the peer's row has no use for any more.
     fn keep(&mut self, row: Option<&PeerRow>) {
         for held in &mut self.0 {
-            held.take_if(|lane| row.is_none_or(|row| !row.has(lane.session())));
+            held.take_if(|held| row.is_none_or(|row| !row.has(held.lane.session())));
         }
     }
 }
@@ -234,68 +240,82 @@ fn fits(len: usize) -> usize {
 struct Sealer<'w> {
     row: &'w PeerRow,
     capabilities: Capabilities,
-    lane: &'w mut TxLane,
-    batch: &'w mut SendBatch,
-    flow: &'w mut Option<FlowKey>,
+    held: &'w mut Held,
+    queue: &'w mut SendQueue,
     offload: Offload,
 }
 
+/// What became of a segment.
+enum Step {
+    /// It is in a batch.
+    Sealed,
+    /// The batches have to be sent first.
+    NoRoom,
+    /// The lane seals no more.
+    Exhausted,
+}
+
 impl Sealer<'_> {
-    /// Seals segments `first..` into the batch, sending it whenever it is full.
+    /// Seals segments `first..` into batches, sending them whenever they have no room.
     fn seal_from(&mut self, first: usize, segments: &Segments<'_>, packet: &[u8], context: &mut Context<'_>) -> Sealed {
         let count = segments.count();
         let full_len = segments.len_of(0) + OVERHEAD;
         let wanted = count.min(fits(full_len));
         // A super-packet begins with a fresh batch: the kernel made it so that it fits one send.
-        if first == 0 && !self.batch.has_room(self.row.remote, full_len, wanted) && !self.flush(context) {
+        let is_split = first == 0 && count > 1 && !self.queue.reserve(self.row.remote, full_len, wanted);
+        if is_split && !flush(self.queue, context) {
             return Sealed::Until(0);
         }
-        let continues = first == 0 && self.continues_flow(packet, segments);
+        let flow = self.flow_of(packet, segments);
+        let previous = self.held.flow.as_ref().filter(|_| first == 0);
+        let (continues, is_last) = match (&flow, previous) {
+            (Some(flow), Some(previous)) if flow.continues(previous) => (true, flow.is_shorter(previous)),
+            _ => (false, false),
+        };
         let coal = self.capabilities.contains(Capabilities::COAL);
         let mut sealed = (0u64, 0u64);
         let mut outcome = Sealed::All;
         for index in first..count {
-            let len = segments.len_of(index);
-            if !self.batch.has_room(self.row.remote, len + OVERHEAD, 1) && !self.flush(context) {
-                outcome = Sealed::Until(index);
-                break;
-            }
             let flags = Flags::default().with(Flags::COAL, (index > 0 && coal) || continues);
-            if !self.seal_one(segments, index, flags) {
+            let mut step = self.seal_one(segments, index, flags);
+            if matches!(step, Step::NoRoom) {
+                if !flush(self.queue, context) {
+                    outcome = Sealed::Until(index);
+                    break;
+                }
+                step = self.seal_one(segments, index, flags);
+            }
+            if !matches!(step, Step::Sealed) {
                 context.drops.add(DropReason::SessionExhausted, (count - index) as u64);
                 break;
             }
-            sealed = (sealed.0 + 1, sealed.1 + len as u64);
+            sealed = (sealed.0 + 1, sealed.1 + segments.len_of(index) as u64);
+        }
+        if sealed.0 > 0 {
+            self.held.flow = flow.filter(|_| !is_last);
         }
         self.row.activity.sent(sealed.0, sealed.1, context.now);
         outcome
     }
 
     #[inline]
-    fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> bool {
+    fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> Step {
         let len = segments.len_of(index) + OVERHEAD;
-        let Some(slot) = self.batch.push(self.row.remote, len) else { return false };
-        let done = seal(segments, index, self.capabilities, flags, self.lane, slot);
-        if !done {
-            self.batch.pop(len);
+        let Some(slot) = self.queue.push(self.row.remote, len) else { return Step::NoRoom };
+        if seal(segments, index, self.capabilities, flags, &mut self.held.lane, slot) {
+            return Step::Sealed;
         }
-        done
+        self.queue.pop(len);
+        Step::Exhausted
     }
 
-    /// Whether a UDP datagram continues the flow of the one before it in the open batch, so that the receiver may hand both
-    /// to its kernel as one super-packet. Remembers this one for the next.
-    fn continues_flow(&mut self, packet: &[u8], segments: &Segments<'_>) -> bool {
+    /// The flow of a UDP datagram that may share a super-packet with others at the receiver.
+    #[inline]
+    fn flow_of(&self, packet: &[u8], segments: &Segments<'_>) -> Option<FlowKey> {
         let both = Capabilities::COAL.and(Capabilities::CSUM_PARTIAL);
         let mergeable =
             self.offload.gso == Gso::None && self.offload.partial_checksum && self.capabilities.contains(both);
-        let current = if mergeable { FlowKey::of(packet, segments.layout()) } else { None };
-        let follows = !self.batch.is_empty() && current.is_some() && *self.flow == current;
-        *self.flow = current;
-        follows
-    }
-
-    fn flush(&mut self, context: &mut Context<'_>) -> bool {
-        flush(self.batch, self.flow, context)
+        if mergeable { FlowKey::of(packet, segments.layout()) } else { None }
     }
 }
 
@@ -322,18 +342,19 @@ fn seal(
     lane.seal(MessageType::Data, flags.with(Flags::CSUM_PARTIAL, keep_partial), slot).is_ok()
 }
 
-/// Sends the batch; `false` where the socket is full and the batch must be kept.
-fn flush(batch: &mut SendBatch, flow: &mut Option<FlowKey>, context: &mut Context<'_>) -> bool {
-    if batch.is_empty() {
-        return true;
+/// Sends all batches; `false` where the socket is full and the rest must be kept.
+fn flush(queue: &mut SendQueue, context: &mut Context<'_>) -> bool {
+    while let Some(first) = queue.unsent().first() {
+        let done = match context.socket.send(queue.unsent()) {
+            SocketSend::Sent(count) => count.max(1),
+            SocketSend::Full => return false,
+            SocketSend::Dropped => {
+                context.drops.add(DropReason::SendFailed, first.count() as u64);
+                1
+            }
+        };
+        queue.advance(done);
     }
-    match context.socket.send(batch) {
-        SocketSend::Sent => {}
-        SocketSend::Full => return false,
-        SocketSend::Dropped => context.drops.add(DropReason::SendFailed, batch.count() as u64),
-    }
-    batch.clear();
-    *flow = None;
     true
 }
 

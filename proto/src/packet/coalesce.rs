@@ -300,11 +300,13 @@ fn slice(memory: &[u8], part: Part) -> Option<&[u8]> {
     memory.get(part.start..)?.get(..part.len)
 }
 
-/// What consecutive UDP datagrams have in common that may travel as one super-packet: every header byte but the IPv4 ID
-/// and the checksums, and so the length too.
+/// What consecutive UDP datagrams have in common that may travel as one super-packet: every header byte but the lengths,
+/// the IPv4 ID and the checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowKey {
     headers: [u8; IPV6_HEADER + layout::UDP_HEADER],
+    /// Bytes of the packet.
+    len: usize,
 }
 
 impl FlowKey {
@@ -327,13 +329,30 @@ impl FlowKey {
                     return None;
                 }
                 *headers.first_chunk_mut()? = *bytes;
-                [headers[4], headers[5], headers[10], headers[11], headers[26], headers[27]] = [0; 6];
+                [headers[2], headers[3], headers[4], headers[5], headers[10], headers[11]] = [0; 6];
+                headers[24..28].fill(0);
             }
             Version::V6 => {
                 headers = *packet.first_chunk()?;
-                [headers[46], headers[47]] = [0; 2];
+                [headers[4], headers[5]] = [0; 2];
+                headers[44..48].fill(0);
             }
         }
-        Some(Self { headers })
+        Some(Self { headers, len: packet.len() })
+    }
+
+    /// Whether a super-packet that ends with `previous` may take this one too: of its flow, and as long, or shorter as
+    /// the last.
+    #[inline]
+    #[must_use]
+    pub fn continues(&self, previous: &Self) -> bool {
+        self.headers == previous.headers && self.len <= previous.len
+    }
+
+    /// Whether this one ends a super-packet by being shorter than `previous`.
+    #[inline]
+    #[must_use]
+    pub const fn is_shorter(&self, previous: &Self) -> bool {
+        self.len < previous.len
     }
 }

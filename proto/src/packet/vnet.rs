@@ -19,12 +19,15 @@ pub enum Accepted {
 
 /// Reads the `header` of `packet`. `None`: it makes no sense, or is of a kind that was not offered.
 ///
-/// A super-packet whose `partial_checksum` is false has no usable checksum: whoever segments it computes each.
+/// A super-packet whose `partial_checksum` is false has no usable checksum: whoever segments it computes each. A forwarded
+/// datagram whose checksum the kernel has found right is taken for one whose checksum is still to be computed, so that it
+/// may join others in a super-packet; one that nobody has checked stays as it is, right or wrong.
 #[must_use]
 pub fn accept(header: &[u8; VNET_HEADER_LEN], packet: &mut [u8]) -> Option<Accepted> {
     let header = VnetHeader::from_bytes(header);
     if header.gso_type == GSO_NONE && header.flags & NEEDS_CSUM == 0 {
-        return Some(Accepted::As(Offload::default()));
+        let partial_checksum = header.flags & DATA_VALID != 0 && has_udp_checksum(packet);
+        return Some(Accepted::As(Offload { partial_checksum, ..Offload::default() }));
     }
     let layout = Layout::parse(packet).ok();
     let partial_checksum = header.flags & NEEDS_CSUM != 0;
@@ -62,6 +65,13 @@ pub fn describe(first: &[u8], offload: Offload) -> Option<[u8; VNET_HEADER_LEN]>
         header.hdr_len = u16::try_from(layout.header_len).ok()?;
     }
     Some(header.to_bytes())
+}
+
+/// Whether a packet is a UDP datagram with a checksum: over IPv4 it may be sent without (RFC 768).
+fn has_udp_checksum(packet: &[u8]) -> bool {
+    let Ok(layout) = Layout::parse(packet) else { return false };
+    let field = layout.checksum_offset().and_then(|at| packet.get(at..)?.first_chunk::<2>());
+    layout.transport == Transport::Udp && field.is_some_and(|field| *field != [0, 0])
 }
 
 /// Completes a partial transport checksum. `false`: `packet` has none.
@@ -104,6 +114,8 @@ struct VnetHeader {
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_F_DATA_VALID`: the checksum is there, and was verified.
+const DATA_VALID: u8 = 2;
 /// `VIRTIO_NET_HDR_GSO_*`. The ECN bit (0x80) is not among them: it is never offered.
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
@@ -222,6 +234,26 @@ mod tests {
         let mut header = describe(&packet(4, 6), offload(Gso::Tcp, 1, true)).unwrap();
         header[4] = 0;
         assert_eq!(accept(&header, &mut packet(4, 6)), None);
+    }
+
+    #[test]
+    fn a_verified_checksum_of_udp_counts_as_one_to_be_computed() {
+        let valid = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() }.to_bytes();
+        let finished = |version, protocol| {
+            let mut packet = packet(version, protocol);
+            let layout = Layout::parse(&packet).unwrap();
+            checksum::complete(&mut packet, &layout);
+            packet
+        };
+        for version in [4, 6] {
+            let partial = Some(Accepted::As(offload(Gso::None, 0, true)));
+            let untouched = Some(Accepted::As(Offload::default()));
+            assert_eq!(accept(&valid, &mut finished(version, 17)), partial);
+            assert_eq!(accept(&[0; VNET_HEADER_LEN], &mut finished(version, 17)), untouched, "nobody has looked");
+            assert_eq!(accept(&valid, &mut packet(version, 17)), untouched, "there is none");
+            assert_eq!(accept(&valid, &mut finished(version, 6)), untouched);
+            assert_eq!(accept(&valid, &mut finished(version, 17)[..30].to_vec()), untouched, "cut off");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub const TAG_LEN: usize = 16;
 /// What a datagram adds to the inner packet it carries, in bytes.
 pub const OVERHEAD: usize = HEADER_LEN + TAG_LEN;
 
+/// Where the lane stands in a data or control datagram, for whoever steers datagrams without parsing them.
+pub const LANE_OFFSET: usize = 2;
+
 /// The lane of the core, beside the workers' lanes `0..MAX_LANES`.
 pub const CONTROL_LANE: u8 = 255;
 
@@ -97,7 +100,7 @@ impl DataHeader {
         let mut bytes = [0; HEADER_LEN];
         bytes[0] = self.kind as u8;
         bytes[1] = self.flags.0;
-        bytes[2] = self.lane;
+        bytes[LANE_OFFSET] = self.lane;
         bytes[4..8].copy_from_slice(&self.receiver.0.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.counter.to_le_bytes());
         bytes

@@ -8,7 +8,7 @@ mod data;
 mod handshake;
 
 pub use control::{Control, MAX_CONTROL};
-pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, MAX_LANES, OVERHEAD, TAG_LEN};
+pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
 pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,

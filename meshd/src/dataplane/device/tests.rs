@@ -177,7 +177,7 @@ fn a_udp_super_packet_comes_out_whole() {
             for len in [1_000; 9].into_iter().chain([300]) {
                 batch.push(to, len).unwrap().fill(7);
             }
-            assert_eq!(socket.send(&batch), SocketSend::Sent);
+            assert_eq!(socket.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
             let (packet, offload) = next(&mut device, 17);
             assert_eq!(offload, Offload { gso: Gso::Udp, segment_size: 1_000, partial_checksum: true });
             let layout = Layout::parse(&packet).unwrap();
@@ -256,7 +256,7 @@ fn a_plain_device_refuses_super_packets_and_finishes_checksums() {
         for _ in 0..3 {
             batch.push("10.9.0.2:5000".parse().unwrap(), 500).unwrap().fill(7);
         }
-        assert_eq!(sender.send(&batch), SocketSend::Sent);
+        assert_eq!(sender.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
         for _ in 0..3 {
             let (packet, offload) = next(&mut device, 17);
             assert_eq!((packet.len(), offload), (528, Offload::default()));
@@ -384,6 +384,27 @@ fn all_queues_read_and_write() {
             }
         }
         assert!(read >= 100, "{read}");
+    });
+}
+
+#[test]
+fn a_flow_is_read_from_the_queue_that_it_was_written_to() {
+    in_namespace(|| {
+        let (mut devices, _) = open(3, OffloadLevel::TcpUdp);
+        let socket = socket();
+        // There and back again, so that no queue can be right by its hash alone.
+        for (index, port) in
+            [0, 1, 2, 1, 0, 2].into_iter().flat_map(|index| (6_000_u16..6_020).map(move |p| (index, p)))
+        {
+            let mut header = udp_header(5);
+            header[..2].copy_from_slice(&port.to_be_bytes());
+            let packet = from_neighbour(4, 17, &header, b"hello");
+            assert_eq!(write(&mut devices[index], &packet, PARTIAL), DeviceSend::Sent);
+            assert_eq!(socket.recv(&mut [0; 100]).unwrap(), 5);
+            socket.send_to(b"reply", ("10.9.0.2", port)).unwrap();
+            let (reply, _) = next(&mut devices[index], 17);
+            assert!(reply.ends_with(b"reply"));
+        }
     });
 }
 

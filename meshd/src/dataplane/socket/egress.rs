@@ -1,4 +1,4 @@
-//! What to do with a batch that the kernel does not take at once: decisions only, the calls are the caller's.
+//! What to do with batches that the kernel does not take at once: decisions only, the calls are the caller's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,9 +21,14 @@ const ENOUGH: u32 = 8;
 /// One call for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    /// The whole batch in one call: a single datagram, or segmentation offload.
+    /// The first `count` batches in one call, each as a whole. The answer is how many went: at least one.
+    Together {
+        /// How many, at least two.
+        count: usize,
+    },
+    /// The whole first batch in one call: a single datagram, or segmentation offload.
     Whole,
-    /// Datagrams one by one, as many as go, from this one on. The answer is how many went: at least one.
+    /// The datagrams of the first batch one by one, as many as go, from this one on. The answer is how many went: at least one.
     Singles {
         /// Index of the first datagram.
         from: usize,
@@ -35,7 +40,7 @@ pub(super) enum Request {
 pub(crate) struct SendStats {
     /// Given to the kernel.
     pub(crate) datagrams: u64,
-    /// Calls that sent more than one datagram by segmentation offload.
+    /// Messages of more than one datagram, sent by segmentation offload.
     pub(crate) segmented: u64,
     /// Calls whose segmentation offload was refused; the datagrams went one by one.
     pub(crate) refused: u64,
@@ -72,16 +77,38 @@ impl Egress {
         SocketSend::Dropped
     }
 
-    /// Sends `batch` through `kernel`, from where an earlier call with the same batch had to stop.
+    /// Sends the first of `batches` through `kernel`, from where an earlier call with the same batch had to stop, or
+    /// several of them at once.
     pub(super) fn send(
+        &mut self,
+        batches: &[SendBatch],
+        now: impl Fn() -> Instant,
+        mut kernel: impl FnMut(Request) -> io::Result<usize>,
+    ) -> SocketSend {
+        let together = if batches.len() > 1 { self.count_together(batches, &now) } else { 1 };
+        if together > 1 {
+            match with_one_retry(|| kernel(Request::Together { count: together })) {
+                Ok(sent) => return self.account(batches.get(..sent).unwrap_or(batches)),
+                Err(Failure::Full) => {
+                    self.stats.full += 1;
+                    return SocketSend::Full;
+                }
+                // The first has a difficulty, which it meets again when it goes alone.
+                Err(Failure::Refused | Failure::Datagram | Failure::Destination) => {}
+            }
+        }
+        match batches.first() {
+            Some(batch) if !batch.is_empty() => self.send_first(batch, now, kernel),
+            Some(_) | None => SocketSend::Sent(1),
+        }
+    }
+
+    fn send_first(
         &mut self,
         batch: &SendBatch,
         now: impl Fn() -> Instant,
         mut kernel: impl FnMut(Request) -> io::Result<usize>,
     ) -> SocketSend {
-        if batch.is_empty() {
-            return SocketSend::Sent;
-        }
         if let Some(from) = self.take_progress(batch) {
             return self.send_singles(batch, from, &mut kernel);
         }
@@ -90,12 +117,7 @@ impl Egress {
             return self.send_singles(batch, 0, &mut kernel);
         }
         let Err(failure) = with_one_retry(|| kernel(Request::Whole)) else {
-            self.stats.datagrams += batch.count() as u64;
-            if !is_single {
-                self.stats.segmented += 1;
-                self.refusals_in_a_row = 0;
-            }
-            return SocketSend::Sent;
+            return self.account(std::slice::from_ref(batch));
         };
         match failure {
             Failure::Full => {
@@ -113,6 +135,27 @@ impl Egress {
             }
             Failure::Refused | Failure::Datagram | Failure::Destination => self.drop_all(batch),
         }
+    }
+
+    /// Counts batches that went as wholes.
+    fn account(&mut self, batches: &[SendBatch]) -> SocketSend {
+        for batch in batches {
+            self.stats.datagrams += batch.count() as u64;
+            if batch.count() > 1 {
+                self.stats.segmented += 1;
+                self.refusals_in_a_row = 0;
+            }
+        }
+        SocketSend::Sent(batches.len())
+    }
+
+    /// How many of the first batches may go as wholes, and so in one call.
+    fn count_together(&mut self, batches: &[SendBatch], now: &impl Fn() -> Instant) -> usize {
+        if self.progress.is_some() {
+            return 1;
+        }
+        let is_whole = |batch: &&SendBatch| batch.count() == 1 || self.may_segment(batch.destination(), now);
+        batches.iter().take_while(is_whole).count()
     }
 
     fn send_singles(
@@ -145,7 +188,7 @@ impl Egress {
                 }
             }
         }
-        if has_sent { SocketSend::Sent } else { SocketSend::Dropped }
+        if has_sent { SocketSend::Sent(1) } else { SocketSend::Dropped }
     }
 }
 
@@ -293,13 +336,13 @@ mod tests {
     }
 
     fn send(egress: &mut Egress, batch: &SendBatch, kernel: &mut Kernel) -> SocketSend {
-        egress.send(batch, Instant::now, |request| kernel.answer(request))
+        egress.send(std::slice::from_ref(batch), Instant::now, |request| kernel.answer(request))
     }
 
     #[test]
     fn a_batch_goes_in_one_call() {
         let (mut egress, mut kernel) = (Egress::new(true), Kernel::new(10, []));
-        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
         assert_eq!(kernel.asked, [Request::Whole]);
         assert_eq!((egress.stats().datagrams, egress.stats().segmented), (10, 1));
     }
@@ -308,15 +351,15 @@ mod tests {
     fn a_refused_batch_goes_at_once_as_singles_and_so_do_the_next_ones_to_there() {
         for code in [libc::EIO, libc::EINVAL, libc::EMSGSIZE, libc::EOPNOTSUPP] {
             let (mut egress, mut kernel) = (Egress::new(true), Kernel::new(10, [error(code), Ok(3)]));
-            assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent);
+            assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
             assert_eq!(kernel.asked, [Request::Whole, Request::Singles { from: 0 }, Request::Singles { from: 3 }]);
             assert_eq!(kernel.went, (0..10).collect::<Vec<_>>());
 
             let mut kernel = Kernel::new(10, []);
-            assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent);
+            assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
             assert_eq!(kernel.asked, [Request::Singles { from: 0 }]);
             let mut kernel = Kernel::new(10, []);
-            assert_eq!(send(&mut egress, &batch(2, 10), &mut kernel), SocketSend::Sent);
+            assert_eq!(send(&mut egress, &batch(2, 10), &mut kernel), SocketSend::Sent(1));
             assert_eq!(kernel.asked, [Request::Whole], "another destination is not concerned");
         }
     }
@@ -326,7 +369,7 @@ mod tests {
         let (mut egress, start) = (Egress::new(true), Instant::now());
         let clock = Cell::new(start);
         let asked = |egress: &mut Egress, kernel: &mut Kernel| {
-            assert_eq!(egress.send(&batch(1, 2), || clock.get(), |r| kernel.answer(r)), SocketSend::Sent);
+            assert_eq!(egress.send(&[batch(1, 2)], || clock.get(), |r| kernel.answer(r)), SocketSend::Sent(1));
             kernel.asked[0]
         };
         assert_eq!(asked(&mut egress, &mut Kernel::new(2, [error(libc::EIO)])), Request::Whole);
@@ -345,12 +388,12 @@ mod tests {
         let mut again = Kernel::new(10, [Ok(1), error(libc::EAGAIN)]);
         assert_eq!(send(&mut egress, &ten, &mut again), SocketSend::Full);
         // Another batch may go in between.
-        assert_eq!(send(&mut egress, &batch(2, 10), &mut Kernel::new(10, [])), SocketSend::Sent);
-        assert_eq!(send(&mut egress, &ten, &mut again), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &batch(2, 10), &mut Kernel::new(10, [])), SocketSend::Sent(1));
+        assert_eq!(send(&mut egress, &ten, &mut again), SocketSend::Sent(1));
         assert_eq!(again.went, [4, 5, 6, 7, 8, 9]);
         // The same bytes once more are a batch of their own.
         let mut anew = Kernel::new(10, []);
-        assert_eq!(send(&mut egress, &ten, &mut anew), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &ten, &mut anew), SocketSend::Sent(1));
         assert_eq!(anew.went.len(), 10);
     }
 
@@ -359,7 +402,7 @@ mod tests {
         let (mut egress, ten) = (Egress::new(true), batch(1, 10));
         let mut kernel = Kernel::new(10, [error(libc::EAGAIN)]);
         assert_eq!(send(&mut egress, &ten, &mut kernel), SocketSend::Full);
-        assert_eq!(send(&mut egress, &ten, &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &ten, &mut kernel), SocketSend::Sent(1));
         assert_eq!(kernel.asked, [Request::Whole, Request::Whole]);
         let mut kernel = Kernel::new(1, [error(libc::EAGAIN)]);
         assert_eq!(send(&mut egress, &batch(1, 1), &mut kernel), SocketSend::Full);
@@ -375,7 +418,7 @@ mod tests {
             other.push(SocketAddr::from(([192, 0, 2, 1], 1)), 100).unwrap().fill(0xee);
         }
         let mut kernel = Kernel::new(10, []);
-        assert_eq!(send(&mut egress, &other, &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &other, &mut kernel), SocketSend::Sent(1));
         assert_eq!(kernel.went.len(), 10);
     }
 
@@ -383,7 +426,7 @@ mod tests {
     fn a_datagram_that_a_filter_drops_does_not_take_the_others_along() {
         let mut egress = Egress::new(false);
         let mut kernel = Kernel::new(10, [Ok(4), error(libc::EPERM)]);
-        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
         assert_eq!(kernel.went, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
         assert_eq!((egress.stats().datagrams, egress.stats().dropped), (9, 1));
     }
@@ -400,7 +443,7 @@ mod tests {
     #[test]
     fn an_error_of_an_earlier_datagram_is_passed_over_once() {
         let (mut egress, mut kernel) = (Egress::new(true), Kernel::new(10, [error(libc::ECONNREFUSED)]));
-        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
         let mut kernel = Kernel::new(10, [error(libc::ECONNREFUSED), error(libc::ECONNREFUSED)]);
         assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Dropped);
     }
@@ -417,10 +460,13 @@ mod tests {
     fn refusals_for_every_destination_pause_the_socket() {
         let mut egress = Egress::new(true);
         for port in 1..=8 {
-            assert_eq!(send(&mut egress, &batch(port, 2), &mut Kernel::new(2, [error(libc::EIO)])), SocketSend::Sent);
+            assert_eq!(
+                send(&mut egress, &batch(port, 2), &mut Kernel::new(2, [error(libc::EIO)])),
+                SocketSend::Sent(1)
+            );
         }
         let mut kernel = Kernel::new(2, []);
-        assert_eq!(send(&mut egress, &batch(99, 2), &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut egress, &batch(99, 2), &mut kernel), SocketSend::Sent(1));
         assert_eq!(kernel.asked, [Request::Singles { from: 0 }]);
     }
 
@@ -428,16 +474,92 @@ mod tests {
     fn one_success_shows_that_it_is_the_routes_and_their_number_is_bounded() {
         let mut egress = Egress::new(true);
         for port in 1..=100 {
-            assert_eq!(send(&mut egress, &batch(port, 2), &mut Kernel::new(2, [error(libc::EIO)])), SocketSend::Sent);
-            assert_eq!(send(&mut egress, &batch(1_000, 2), &mut Kernel::new(2, [])), SocketSend::Sent);
+            assert_eq!(
+                send(&mut egress, &batch(port, 2), &mut Kernel::new(2, [error(libc::EIO)])),
+                SocketSend::Sent(1)
+            );
+            assert_eq!(send(&mut egress, &batch(1_000, 2), &mut Kernel::new(2, [])), SocketSend::Sent(1));
         }
         assert_eq!((egress.paused.len(), egress.all_paused), (MAX_PAUSED, None));
+    }
+
+    fn batches(ports: std::ops::RangeInclusive<u16>, count: usize) -> Vec<SendBatch> {
+        ports.map(|port| batch(port, count)).collect()
+    }
+
+    /// What becomes of `batches`, given again and again without those that are done, and what the kernel was asked.
+    fn send_all(
+        egress: &mut Egress,
+        batches: &[SendBatch],
+        answers: impl IntoIterator<Item = io::Result<usize>>,
+    ) -> (Vec<SocketSend>, Vec<Request>) {
+        let (mut answers, mut asked, mut results, mut done) = (answers.into_iter(), Vec::new(), Vec::new(), 0);
+        while done < batches.len() {
+            let result = egress.send(&batches[done..], Instant::now, |request| {
+                asked.push(request);
+                let all = match request {
+                    Request::Together { count } => count,
+                    Request::Whole => batches[done].count(),
+                    Request::Singles { from } => batches[done].count() - from,
+                };
+                answers.next().unwrap_or(Ok(all))
+            });
+            done += match result {
+                SocketSend::Sent(count) => count,
+                SocketSend::Full => 0,
+                SocketSend::Dropped => 1,
+            };
+            results.push(result);
+        }
+        (results, asked)
+    }
+
+    #[test]
+    fn several_batches_go_in_one_call_and_the_rest_of_a_short_one_in_the_next() {
+        let mut egress = Egress::new(true);
+        let (results, asked) = send_all(&mut egress, &batches(1..=8, 3), [Ok(5)]);
+        assert_eq!(results, [SocketSend::Sent(5), SocketSend::Sent(3)]);
+        assert_eq!(asked, [Request::Together { count: 8 }, Request::Together { count: 3 }]);
+        assert_eq!((egress.stats().datagrams, egress.stats().segmented), (24, 8));
+    }
+
+    #[test]
+    fn a_full_socket_takes_none_of_several_batches() {
+        let mut egress = Egress::new(true);
+        let (results, asked) = send_all(&mut egress, &batches(1..=3, 3), [error(libc::EAGAIN)]);
+        assert_eq!(results, [SocketSend::Full, SocketSend::Sent(3)]);
+        assert_eq!(asked, [Request::Together { count: 3 }; 2]);
+        assert_eq!((egress.stats().datagrams, egress.stats().full), (9, 1));
+    }
+
+    #[test]
+    fn the_batch_of_several_that_has_a_difficulty_meets_it_alone() {
+        let mut egress = Egress::new(true);
+        let answers =
+            [Ok(1), error(libc::EIO), error(libc::EIO), Ok(3), error(libc::ENETUNREACH), error(libc::ENETUNREACH)];
+        let (results, asked) = send_all(&mut egress, &batches(1..=5, 3), answers);
+        let [one, two] = [1, 2].map(SocketSend::Sent);
+        assert_eq!(results, [one, one, SocketSend::Dropped, two]);
+        let together = |count| Request::Together { count };
+        let (whole, singles) = (Request::Whole, Request::Singles { from: 0 });
+        assert_eq!(asked, [together(5), together(4), whole, singles, together(3), whole, together(2)]);
+        assert_eq!((egress.stats().datagrams, egress.stats().dropped, egress.stats().refused), (12, 3, 1));
+    }
+
+    #[test]
+    fn what_must_go_one_by_one_goes_with_no_other_batch() {
+        let mut egress = Egress::new(false);
+        let [single, many] = [1, 3].map(|count| batch(7, count));
+        let (_, asked) = send_all(&mut egress, &[single, many, batch(8, 1)], [Ok(1), Ok(2), error(libc::EAGAIN)]);
+        let [all, last] = [0, 2].map(|from| Request::Singles { from });
+        assert_eq!(asked, [Request::Whole, all, last, last, Request::Whole]);
+        assert_eq!(egress.stats().datagrams, 5);
     }
 
     #[test]
     fn an_empty_batch_needs_no_call() {
         let mut kernel = Kernel::new(0, []);
-        assert_eq!(send(&mut Egress::new(true), &SendBatch::new(), &mut kernel), SocketSend::Sent);
+        assert_eq!(send(&mut Egress::new(true), &SendBatch::new(), &mut kernel), SocketSend::Sent(1));
         assert!(kernel.asked.is_empty());
     }
 }

@@ -47,7 +47,7 @@ fn receive(socket: &mut UdpSocket, source: SocketAddr, count: usize) -> (Vec<Vec
 
 fn assert_arrives(sender: &mut UdpSocket, receiver: &mut UdpSocket, ip: &str, lens: &[usize]) -> usize {
     let batch = batch(address(receiver, ip), lens);
-    assert_eq!(sender.send(&batch), SocketSend::Sent);
+    assert_eq!(sender.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
     let (datagrams, messages) = receive(receiver, address(sender, ip), batch.count());
     assert!(datagrams.iter().map(Vec::as_slice).eq(batch.datagrams()), "not what was sent");
     messages
@@ -98,13 +98,35 @@ fn the_largest_batches_arrive_whole() {
 }
 
 #[test]
+fn batches_of_many_sizes_to_many_receivers_go_in_one_call() {
+    for (gso, ip) in [(true, "127.0.0.1"), (true, "::1"), (false, "::1")] {
+        let mut sender = bind(&SocketOptions { gso, ..SocketOptions::default() });
+        let mut receivers: Vec<_> = (0..8).map(|_| bind(&SocketOptions::default())).collect();
+        let lens: [&[usize]; 4] = [&[100; 20], &[1_300, 40], &[77], &[9, 9]];
+        let batches: Vec<_> =
+            receivers.iter().zip(lens.iter().cycle()).map(|(to, lens)| batch(address(to, ip), lens)).collect();
+        let mut done = 0;
+        while done < batches.len() {
+            let SocketSend::Sent(count) = sender.send(&batches[done..]) else { panic!("room for all of it") };
+            assert!(count == 8 || !gso, "{count}");
+            done += count;
+        }
+        for (receiver, batch) in receivers.iter_mut().zip(&batches) {
+            let (datagrams, _) = receive(receiver, address(&sender, ip), batch.count());
+            assert!(datagrams.iter().map(Vec::as_slice).eq(batch.datagrams()), "not what was sent");
+        }
+        assert_eq!((sender.stats().sent.datagrams, sender.stats().sent.segmented), (50, if gso { 6 } else { 0 }));
+    }
+}
+
+#[test]
 fn slots_are_many_only_while_messages_are_small() {
     let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
     let mut slots = RecvBatch::new();
     let to = address(&receiver, "::1");
     let mut send = |messages: &[&[usize]]| {
         for lens in messages {
-            assert_eq!(sender.send(&batch(to, lens)), SocketSend::Sent);
+            assert_eq!(sender.send(&[batch(to, lens)]), SocketSend::Sent(1));
         }
     };
     let large: &[usize] = &[1_000; 50];
@@ -146,25 +168,90 @@ fn a_sender_handle_has_the_address_of_its_socket() {
     }
 }
 
+/// The first bytes of what is waiting at each socket.
+fn waiting(sockets: &mut [UdpSocket]) -> Vec<Vec<[u8; 3]>> {
+    let mut slots = RecvBatch::new();
+    let mut drain = |socket: &mut UdpSocket| {
+        let mut heads = Vec::new();
+        while socket.recv(&mut slots) > 0 {
+            let (metas, memory) = slots.messages();
+            for (slot, meta) in metas.iter().enumerate() {
+                let message = &memory[RecvBatch::slot_start(slot)..][..meta.len];
+                heads.extend(message.chunks(meta.stride).map(|datagram| [datagram[0], datagram[1], datagram[2]]));
+            }
+        }
+        heads
+    };
+    sockets.iter_mut().map(&mut drain).collect()
+}
+
 #[test]
-fn sockets_of_one_port_share_its_flows_and_nobody_else_gets_in() {
+fn lanes_of_one_peer_come_to_the_sockets_in_turn_and_all_else_to_the_first() {
+    for ip in ["127.0.0.1", "::1"] {
+        let mut sockets = UdpSocket::bind(0, 4, &SocketOptions::default()).unwrap();
+        let (sender, to) = (bind(&SocketOptions::default()).try_clone_sender().unwrap(), address(&sockets[0], ip));
+        let datagram = |kind: u8, lane: u8| [kind, 0, lane, 0, 0, 0, 0, 0];
+        for lane in (0..8).chain([255]) {
+            sender.send_to(&datagram(4, lane), to).unwrap();
+        }
+        assert_eq!(
+            waiting(&mut sockets),
+            [
+                vec![[4, 0, 0], [4, 0, 4]],
+                vec![[4, 0, 1], [4, 0, 5]],
+                vec![[4, 0, 2], [4, 0, 6]],
+                vec![[4, 0, 3], [4, 0, 7], [4, 0, 255]]
+            ],
+            "{ip}"
+        );
+        // Not a lane: the third byte of a handshake is anything.
+        for kind in [1, 2, 3, 5, 0, 99] {
+            sender.send_to(&datagram(kind, 3), to).unwrap();
+        }
+        let counts: Vec<_> = waiting(&mut sockets).iter().map(Vec::len).collect();
+        assert_eq!(counts, [6, 0, 0, 0], "{ip}");
+    }
+}
+
+#[test]
+fn a_datagram_that_is_too_short_to_have_a_lane_comes_to_the_first_socket() {
+    let mut sockets = UdpSocket::bind(0, 2, &SocketOptions::default()).unwrap();
+    let sender = bind(&SocketOptions::default()).try_clone_sender().unwrap();
+    for bytes in [&[][..], &[4], &[4, 1]] {
+        sender.send_to(bytes, address(&sockets[0], "::1")).unwrap();
+    }
+    let mut slots = RecvBatch::new();
+    assert_eq!((sockets[0].recv(&mut slots), sockets[1].recv(&mut slots)), (3, 0));
+}
+
+#[test]
+fn segments_of_one_send_come_to_the_socket_of_their_lane() {
+    let mut sockets = UdpSocket::bind(0, 2, &SocketOptions::default()).unwrap();
+    let mut sender = bind(&SocketOptions::default());
+    let batches = [0, 1].map(|lane| {
+        let mut batch = SendBatch::new();
+        for _ in 0..20 {
+            batch.push(address(&sockets[0], "::1"), 1_000).unwrap()[..3].copy_from_slice(&[4, 0, lane]);
+        }
+        batch
+    });
+    assert_eq!(sender.send(&batches), SocketSend::Sent(2));
+    assert_eq!(waiting(&mut sockets), [vec![[4, 0, 0]; 20], vec![[4, 0, 1]; 20]]);
+}
+
+#[test]
+fn sockets_without_a_group_cannot_be_steered() {
+    let error = udp::steer_by_lane(bind(&SocketOptions::default()).as_fd(), 2).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+}
+
+#[test]
+fn nobody_else_gets_into_a_group_of_sockets() {
     let options = SocketOptions::default();
-    let mut sockets = UdpSocket::bind(0, 4, &options).unwrap();
+    let sockets = UdpSocket::bind(0, 4, &options).unwrap();
     let port = sockets[0].local_addr().unwrap().port();
     assert!(sockets.iter().all(|socket| socket.local_addr().unwrap().port() == port));
     assert_eq!(UdpSocket::bind(port, 4, &options).err().map(|e| e.kind()), Some(io::ErrorKind::AddrInUse));
-
-    for _ in 0..100 {
-        let sender = bind(&options).try_clone_sender().unwrap();
-        sender.send_to(b"x", SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
-    }
-    let mut slots = RecvBatch::new();
-    let counts: Vec<usize> = sockets
-        .iter_mut()
-        .map(|socket| std::iter::from_fn(|| Some(socket.recv(&mut slots)).filter(|&n| n > 0)).sum())
-        .collect();
-    assert_eq!(counts.iter().sum::<usize>(), 100);
-    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
 }
 
 #[test]
@@ -173,7 +260,7 @@ fn an_ipv4_socket_serves_where_there_is_no_ipv6() {
     let (mut sender, mut receiver) = (bind(), bind());
     assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
     let to: SocketAddr = "[::1]:9".parse().unwrap();
-    assert_eq!(sender.send(&batch(to, &[10, 10])), SocketSend::Dropped);
+    assert_eq!(sender.send(&[batch(to, &[10, 10])]), SocketSend::Dropped);
     assert_eq!(sender.stats().sent.dropped, 2);
     let error = sender.try_clone_sender().unwrap().send_to(b"x", to).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
@@ -190,13 +277,14 @@ fn a_full_socket_takes_the_batch_again_when_it_is_writable() {
         for (gso, to) in [(true, "10.9.0.2:9"), (false, "10.9.0.3:9")] {
             let mut socket = bind(&SocketOptions { gso, send_buffer: 40_000, ..SocketOptions::default() });
             let batch = batch(to.parse().unwrap(), &[1_200; 50]);
-            let sent = (0..100).take_while(|_| socket.send(&batch) == SocketSend::Sent).count();
+            let sent =
+                (0..100).take_while(|_| socket.send(std::slice::from_ref(&batch)) == SocketSend::Sent(1)).count();
             assert!(sent < 100, "never full");
-            assert_eq!(socket.send(&batch), SocketSend::Full);
+            assert_eq!(socket.send(std::slice::from_ref(&batch)), SocketSend::Full);
 
             assert!(await_events(&socket, PollFlags::POLLOUT, 0).is_empty(), "not writable while it is full");
             ip(&format!("neigh replace {} lladdr 02:00:00:00:00:01 dev v0", to.trim_end_matches(":9")));
-            while socket.send(&batch) == SocketSend::Full {
+            while socket.send(std::slice::from_ref(&batch)) == SocketSend::Full {
                 assert!(await_events(&socket, PollFlags::POLLOUT, 5_000).contains(PollFlags::POLLOUT));
             }
             let stats = socket.stats().sent;
@@ -228,13 +316,13 @@ fn an_unreachable_destination_is_a_drop() {
         ip("link set lo up");
         let mut socket = bind(&SocketOptions::default());
         for to in ["192.0.2.1:9", "[2001:db8::1]:9"] {
-            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100; 10])), SocketSend::Dropped);
-            assert_eq!(socket.send(&batch(to.parse().unwrap(), &[100])), SocketSend::Dropped);
+            assert_eq!(socket.send(&[batch(to.parse().unwrap(), &[100; 10])]), SocketSend::Dropped);
+            assert_eq!(socket.send(&[batch(to.parse().unwrap(), &[100])]), SocketSend::Dropped);
         }
         assert_eq!(socket.stats().sent.dropped, 22);
         // A closed port answers by ICMP, which an unconnected socket does not hear of.
         for _ in 0..3 {
-            assert_eq!(socket.send(&batch("127.0.0.1:9".parse().unwrap(), &[100; 10])), SocketSend::Sent);
+            assert_eq!(socket.send(&[batch("127.0.0.1:9".parse().unwrap(), &[100; 10])]), SocketSend::Sent(1));
         }
         assert_eq!(socket.recv(&mut RecvBatch::new()), 0);
         assert_eq!(socket.stats().received.failed, 0);
@@ -262,7 +350,7 @@ fn ipv6_that_is_switched_off_does_not_hinder_ipv4() {
         std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
         let (mut sender, mut receiver) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
         assert_eq!(assert_arrives(&mut sender, &mut receiver, "127.0.0.1", &TEN_AND_A_SHORT_ONE), 1);
-        assert_eq!(sender.send(&batch("[::1]:9".parse().unwrap(), &[10, 10])), SocketSend::Dropped);
+        assert_eq!(sender.send(&[batch("[::1]:9".parse().unwrap(), &[10, 10])]), SocketSend::Dropped);
     });
 }
 

@@ -248,32 +248,34 @@ fn run_finishes_in_no_smaller_memory_than_it_was_made_of() {
 }
 
 #[test]
-fn udp_datagrams_of_one_flow_and_length_have_one_key() {
+fn udp_datagrams_of_one_flow_continue_each_other_while_they_do_not_grow() {
     let base = a_udp_packet(100, 100);
-    let parsed = |bytes: &[u8]| Layout::parse(bytes).unwrap();
+    let key_of = |bytes: &[u8]| FlowKey::of(bytes, &Layout::parse(bytes).unwrap());
     let bytes = base.bytes();
-    let key = FlowKey::of(&bytes, &parsed(&bytes)).unwrap();
-    let is_same = |bytes: &[u8]| FlowKey::of(bytes, &parsed(bytes)) == Some(key);
+    let key = key_of(&bytes).unwrap();
+    let continues = |bytes: &[u8]| key_of(bytes).is_some_and(|later| later.continues(&key));
 
     let mut payload = base.payload.clone();
     payload.reverse();
-    assert!(is_same(&Inner { id: 999, payload, ..base.clone() }.bytes()));
-    assert!(!is_same(&a_udp_packet(99, 100).bytes()));
-    assert!(!is_same(&Inner { version: Version::V6, ..base.clone() }.bytes()));
-    assert!(!is_same(&a_tcp_packet(88, 100).bytes()));
+    assert!(continues(&Inner { id: 999, payload, ..base.clone() }.bytes()));
+    assert!(continues(&a_udp_packet(99, 100).bytes()) && !continues(&a_udp_packet(101, 101).bytes()));
+    assert!(key_of(&a_udp_packet(99, 100).bytes()).unwrap().is_shorter(&key) && !key.is_shorter(&key));
+    assert!(!continues(&Inner { version: Version::V6, ..base.clone() }.bytes()));
+    assert!(!continues(&a_tcp_packet(88, 100).bytes()));
     for (at, what) in [(1, "TOS"), (8, "TTL"), (15, "source"), (19, "destination"), (21, "port"), (23, "port")] {
         let mut other = bytes.clone();
         other[at] ^= 1;
-        assert!(!is_same(&other), "{what}");
+        assert!(!continues(&other), "{what}");
     }
     let mut fragmentable = bytes.clone();
     fragmentable[6] = 0;
-    assert!(FlowKey::of(&fragmentable, &parsed(&fragmentable)).is_none());
+    assert!(key_of(&fragmentable).is_none());
 
     let v6 = Inner { version: Version::V6, ..base }.bytes();
-    let key = FlowKey::of(&v6, &parsed(&v6)).unwrap();
+    let key = key_of(&v6).unwrap();
+    let shorter = Inner { version: Version::V6, ..a_udp_packet(50, 100) }.bytes();
     let mut other_label = v6.clone();
     other_label[3] ^= 1;
-    assert_eq!(FlowKey::of(&v6, &parsed(&v6)), Some(key));
-    assert_ne!(FlowKey::of(&other_label, &parsed(&other_label)), Some(key));
+    assert!(key_of(&v6).unwrap().continues(&key) && key_of(&shorter).unwrap().continues(&key));
+    assert!(!key_of(&other_label).unwrap().continues(&key));
 }
