@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
-use crate::member::{Denial, Endpoint, Host, Kind, Members, Permission, Policy};
+use crate::member::{Denial, Endpoint, Kind, Members, Permission, Policy};
 use crate::peer::Peer;
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
@@ -18,6 +18,8 @@ impl Node {
         let policy = Policy::new(members);
         let own = self.settings.name.clone();
         let mut seen = BTreeSet::new();
+        // Growing by doubling would leave room for as many peers again.
+        self.peers.reserve_exact(members.endpoints.len().saturating_sub(self.peers.len()));
         for endpoint in members.endpoints.iter().filter(|endpoint| endpoint.name != own) {
             seen.insert(endpoint.name.clone());
             self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
@@ -36,7 +38,7 @@ impl Node {
     /// Takes the addresses that a peer's public addresses resolve to, best first. They replace the ones before.
     pub fn handle_candidates(&mut self, peer: PeerId, candidates: Vec<SocketAddr>, now: Instant) {
         let Some(known) = self.peer_mut(peer) else { return };
-        known.candidates = candidates;
+        known.resolved = Some(candidates.into_boxed_slice());
         self.dial_if_kept(peer, now);
     }
 
@@ -58,9 +60,9 @@ impl Node {
             peer.kind = endpoint.kind;
             peer.permission = permission;
             peer.is_kept = is_kept;
-            if peer.public_addresses != endpoint.public_addresses {
-                peer.public_addresses.clone_from(&endpoint.public_addresses);
-                peer.candidates = literals(endpoint);
+            if *peer.public_addresses != *endpoint.public_addresses {
+                peer.public_addresses = endpoint.public_addresses.as_slice().into();
+                peer.resolved = None;
             }
         }
     }
@@ -74,11 +76,11 @@ impl Node {
             kind: endpoint.kind,
             is_kept: self.is_kept(endpoint, &permission),
             permission,
-            public_addresses: endpoint.public_addresses.clone(),
-            candidates: literals(endpoint),
+            public_addresses: endpoint.public_addresses.as_slice().into(),
+            resolved: None,
             remote: None,
             timestamp: 0,
-            activity: Arc::default(),
+            activity: None,
             rekeys: 0,
             last_handshake: None,
             unreachable_since: None,
@@ -128,7 +130,7 @@ impl Node {
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.
     pub(super) fn dial_if_kept(&mut self, id: PeerId, now: Instant) {
-        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && !peer.candidates.is_empty();
+        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.candidates().next().is_some();
         if self.peer(id).is_some_and(idle) {
             self.dial(id, now);
         }
@@ -145,13 +147,4 @@ impl Node {
             self.emit(Event::Disconnected { peer: id, reason });
         }
     }
-}
-
-/// The public addresses of an endpoint that need no resolving.
-fn literals(endpoint: &Endpoint) -> Vec<SocketAddr> {
-    let literal = |address: &crate::member::PublicAddress| match address.host {
-        Host::Ip(ip) => Some(SocketAddr::new(ip, address.port)),
-        Host::Name(_) => None,
-    };
-    endpoint.public_addresses.iter().filter_map(literal).collect()
 }
