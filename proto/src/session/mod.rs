@@ -130,12 +130,12 @@ impl Session {
             return None;
         }
         let window = self.windows.get(slot)?;
-        Some(RxLane { session: self, window, locked: window.get().map(lock) })
+        Some(RxLane { session: self, window, locked: window.get().map(|made| lock(made)) })
     }
 }
 
 // A poisoned window is still a window: marks are made after authentication only.
-fn lock(window: &Box<Mutex<ReplayWindow>>) -> MutexGuard<'_, ReplayWindow> {
+fn lock(window: &Mutex<ReplayWindow>) -> MutexGuard<'_, ReplayWindow> {
     window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
