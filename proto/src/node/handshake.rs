@@ -161,7 +161,7 @@ impl Node {
         let seed = self.seed();
         let received = Received::open(&self.settings.identity, &initiation, seed)
             .map_err(|_: HandshakeError| DropReason::HandshakeFailed)?;
-        let Some(id) = self.by_key.get(&received.remote).copied() else {
+        let Some(id) = self.by_key.get(&self.peers, &received.remote) else {
             self.stranger(received.remote, source, now);
             return Err(DropReason::HandshakeUnknownKey);
         };

@@ -20,16 +20,19 @@ impl Node {
         let mut seen = BTreeSet::new();
         // Growing by doubling would leave room for as many peers again.
         self.peers.reserve_exact(members.endpoints.len().saturating_sub(self.peers.len()));
+        self.by_name.reserve(members.endpoints.len());
+        self.by_key.reserve(members.endpoints.len());
         for endpoint in members.endpoints.iter().filter(|endpoint| endpoint.name != own) {
             seen.insert(endpoint.name.clone());
             self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
         }
-        let gone: Vec<_> = self.by_name.keys().filter(|name| !seen.contains(name)).cloned().collect();
+        let names = self.by_name.iter().filter_map(|id| self.peer_name(id));
+        let gone: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
         for name in gone {
             self.remove(&name, now);
         }
         self.rebuild_routes(members);
-        let all: Vec<PeerId> = self.by_name.values().copied().collect();
+        let all: Vec<PeerId> = self.by_name.iter().collect();
         for id in all {
             self.dial_if_kept(id, now);
         }
@@ -43,7 +46,7 @@ impl Node {
     }
 
     fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
-        let known = self.by_name.get(&endpoint.name).copied();
+        let known = self.peer_id(&endpoint.name);
         // A new key is a new identity: nothing of the old one may live on.
         let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
         let Some(id) = same else {
@@ -91,18 +94,20 @@ impl Node {
             Some(free) => *free = Some(peer),
             None => self.peers.push(Some(peer)),
         }
-        self.by_name.insert(endpoint.name.clone(), id);
-        self.by_key.insert(endpoint.public_key, id);
+        self.by_name.insert(&self.peers, &endpoint.name, id);
+        self.by_key.insert(&self.peers, &endpoint.public_key, id);
     }
 
     fn remove(&mut self, name: &EndpointName, now: Instant) {
-        let Some(id) = self.by_name.remove(name) else { return };
+        let Some(id) = self.peer_id(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
-        let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) else { return };
-        self.free.push(id);
+        let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
+        self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.
-        if self.by_key.get(&peer.key) == Some(&id) {
-            self.by_key.remove(&peer.key);
+        self.by_key.remove(&self.peers, &key, id);
+        if let Some(place) = self.peers.get_mut(id.index()) {
+            *place = None;
+            self.free.push(id);
         }
     }
 
@@ -115,10 +120,10 @@ impl Node {
     fn rebuild_routes(&mut self, members: &Members) {
         let mut routes = RouteTable::default();
         for endpoint in &members.endpoints {
-            let target = match self.by_name.get(&endpoint.name) {
+            let target = match self.peer_id(&endpoint.name) {
                 None => Target::Local,
-                Some(id) if self.peer(*id).is_some_and(|peer| peer.permission.is_ok()) => Target::Peer(*id),
-                Some(id) => Target::Denied(*id),
+                Some(id) if self.peer(id).is_some_and(|peer| peer.permission.is_ok()) => Target::Peer(id),
+                Some(id) => Target::Denied(id),
             };
             for prefix in endpoint.prefixes(&members.mesh) {
                 routes.insert(prefix, target);
