@@ -1,5 +1,6 @@
 //! meshd itself: two endpoints in one community, one file each.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -18,7 +19,7 @@ pub(crate) const MESHD: Peer = Peer {
     version: Some("--version"),
     mtu: 1420,
     over: Over::Tunnel,
-    prepare: |sides| write_files(sides, "auto"),
+    prepare: |sides| write_files(sides, "auto", &Others::default()),
     start: |side| Ok(Some(up(side))),
     configure: |side| side.wait_interface(INTERFACE),
 };
@@ -26,7 +27,7 @@ pub(crate) const MESHD: Peer = Peer {
 pub(crate) const MESHD_CHACHA: Peer = Peer {
     name: "meshd-chacha",
     about: "this project, ChaCha20-Poly1305 forced",
-    prepare: |sides| write_files(sides, "chacha20-poly1305"),
+    prepare: |sides| write_files(sides, "chacha20-poly1305", &Others::default()),
     ..MESHD
 };
 
@@ -36,12 +37,24 @@ fn up(side: &Side) -> Command {
     command
 }
 
-fn write_files(sides: &[&Side; 2], cipher: &str) -> Outcome {
+/// Who is in the mesh besides the two sides.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Their lines in the mesh file.
+    pub(crate) endpoints: String,
+    pub(crate) names: Vec<String>,
+}
+
+/// Makes the keys of both sides, and writes every file.
+pub(crate) fn write_files(sides: &[&Side; 2], cipher: &str, others: &Others) -> Outcome {
     let mut mesh = "[mesh]\nname = \"bench\"\n".to_owned();
     for side in sides {
         mesh.push_str(&endpoint(side)?);
     }
-    mesh.push_str("\n[[community]]\nname = \"both\"\nmembers = [\"bench.a\", \"bench.b\"]\n");
+    mesh.push_str(&others.endpoints);
+    let members: Vec<&str> =
+        ["bench.a", "bench.b"].into_iter().chain(others.names.iter().map(String::as_str)).collect();
+    writeln!(mesh, "\n[[community]]\nname = \"all\"\nmembers = {members:?}")?;
     for side in sides {
         fs::write(side.file("mesh.toml"), &mesh)?;
         fs::write(side.file(&format!("{}/meshd.toml", side.name)), node(side, cipher))?;
@@ -54,14 +67,26 @@ fn endpoint(side: &Side) -> Outcome<String> {
     fs::create_dir(side.file(side.name))?;
     let key = side.file(&format!("{}/private.key", side.name));
     run(side, side.daemon().args(["key", "generate", "--out"]).arg(&key))?;
-    let public = run(side, side.daemon().args(["key", "show"]).arg(&key))?;
+    let public = public_key(side)?;
     Ok(format!(
         "\n[[endpoint]]\nname = \"bench.{}\"\npublic_key = {:?}\npublic_addresses = [{:?}]\naddress = {:?}\n",
-        side.name,
-        public.trim(),
-        side.link.mine,
-        side.tunnel.mine,
+        side.name, public, side.link.mine, side.tunnel.mine,
     ))
+}
+
+/// The public key of a side whose files are written.
+pub(crate) fn public_key(side: &Side) -> Outcome<String> {
+    let key = side.file(&format!("{}/private.key", side.name));
+    Ok(run(side, side.daemon().args(["key", "show"]).arg(&key))?.trim().to_owned())
+}
+
+/// How many peers a running side has sessions with.
+pub(crate) fn connected(side: &Side) -> Outcome<usize> {
+    let socket = side.file(&format!("{}/meshd.sock", side.name));
+    let status = run(side, side.daemon().args(["status", "--json"]).env("MESHD_SOCKET", socket))?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(peers.iter().filter(|peer| peer["state"] == "connected").count())
 }
 
 fn run(side: &Side, command: &mut Command) -> Outcome<String> {

@@ -3,7 +3,7 @@
 
 mod easytier;
 mod limits;
-mod meshd;
+pub(crate) mod meshd;
 mod nebula;
 mod openvpn;
 mod tinc;
