@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::{Install, Over, Peer};
 use crate::Outcome;
 use crate::testbed::Side;
@@ -80,13 +82,11 @@ pub(crate) fn public_key(side: &Side) -> Outcome<String> {
     Ok(run(side, side.daemon().args(["key", "show"]).arg(&key))?.trim().to_owned())
 }
 
-/// How many peers a running side has sessions with.
-pub(crate) fn connected(side: &Side) -> Outcome<usize> {
+/// What a running side says of itself.
+pub(crate) fn status(side: &Side) -> Outcome<Value> {
     let socket = side.file(&format!("{}/meshd.sock", side.name));
     let status = run(side, side.daemon().args(["status", "--json"]).env("MESHD_SOCKET", socket))?;
-    let status: serde_json::Value = serde_json::from_str(&status)?;
-    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(peers.iter().filter(|peer| peer["state"] == "connected").count())
+    Ok(serde_json::from_str(&status)?)
 }
 
 fn run(side: &Side, command: &mut Command) -> Outcome<String> {

@@ -13,10 +13,12 @@ use std::panic;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Instant;
 
 use netns_tests::{Host, Lab, sandbox};
 use proto::id::PublicKey;
 use proto::member::DEFAULT_PORT;
+use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::daemon::{Daemon, cpu_seconds};
@@ -134,16 +136,31 @@ fn measure(lab: &Lab, case: &Case, arguments: &Arguments, number: u32) -> Outcom
     let mut round = ScaleRound { number, resident_idle_mib: resident(&tunnel), ..ScaleRound::default() };
     let crowd = case.role.map(|role| Crowd::gather(lab, side, role, arguments.live)).transpose()?;
     round.resident_crowd_mib = resident(&tunnel);
-    let before = crowd.as_ref().map(Crowd::cpu_seconds);
+    let (before, dropped_before) = (crowd.as_ref().map(Crowd::cpu_seconds), dropped(&meshd::status(side)?));
+    let started = Instant::now();
     let run = TcpRun { streams: 1, reverse: false, seconds: arguments.secs, congestion: &arguments.congestion };
     round.tcp = Some(tcp_run(&tunnel, run)?);
     let spent = crowd.as_ref().map(Crowd::cpu_seconds).zip(before).map(|(after, before)| after - before);
-    round.crowd_cores = spent.map(|seconds| seconds / f64::from(arguments.secs));
+    let (elapsed, status) = (started.elapsed().as_secs_f64(), meshd::status(side)?);
+    round.crowd_cores = spent.map(|seconds| seconds / elapsed);
+    round.dropped_per_second = Some((dropped(&status) - dropped_before) / elapsed);
     // One of them is the other side.
-    round.sessions = Some(meshd::connected(side)?.saturating_sub(1));
+    round.sessions = Some(connected(&status).saturating_sub(1));
     round.first_ping_ms = Some(tunnel.first_ping_ms);
     tunnel.daemons.iter_mut().try_for_each(Daemon::check)?;
     Ok(round)
+}
+
+/// How many peers it has sessions with.
+fn connected(status: &Value) -> usize {
+    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    peers.iter().filter(|peer| peer["state"] == "connected").count()
+}
+
+/// Initiations that it has turned away: with a cookie, or because its core was behind.
+fn dropped(status: &Value) -> f64 {
+    let count = |reason: &str| status["drops"][reason].as_f64().unwrap_or_default();
+    count("handshake_rate_limited") + count("punt_full")
 }
 
 /// `count` endpoints, of which the first `live` have keys that the crowd knows.

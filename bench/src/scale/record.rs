@@ -58,6 +58,8 @@ pub(super) struct ScaleRound {
     pub(super) resident_crowd_mib: Option<f64>,
     /// Sessions with the crowd, after the TCP run.
     pub(super) sessions: Option<usize>,
+    /// Initiations that the daemon turned away during the TCP run: a storm that does not reach it costs it nothing.
+    pub(super) dropped_per_second: Option<f64>,
     /// CPU time of the crowd itself during the TCP run, per second.
     pub(super) crowd_cores: Option<f64>,
 }
@@ -88,9 +90,10 @@ const IDLE: &str = "resident_idle_mib";
 const CROWD: &str = "resident_crowd_mib";
 
 /// Every figure, in the order of the table.
-pub(super) const METRICS: [Metric; 7] = [
+pub(super) const METRICS: [Metric; 8] = [
     metric("tcp1_gbps", "TCP x1 Gb/s", 2, true, |r| r.tcp.map(|tcp| tcp.gbps)),
     metric("tcp1_cpu_s_per_gb", "CPU s/GB", 2, true, |r| r.tcp.map(|tcp| tcp.cpu_seconds_per_gb)),
+    metric("dropped_per_second", "turned away /s", 0, false, |r| r.dropped_per_second),
     metric("crowd_cores", "crowd's own cores", 2, false, |r| r.crowd_cores),
     #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
     metric("sessions", "sessions", 0, false, |r| r.sessions.map(|sessions| sessions as f64)),
