@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::Outcome;
-use crate::peers::{PEERS, Peer, VARIANTS};
+use crate::peers::{self, PEERS, Peer};
 
 /// Measures meshd against other userspace tunnels, side by side on this machine.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "bench", after_help = "Example:\n  bench --peers veth,meshd,wireguard-go --rounds 3 --secs 4")]
 pub(crate) struct Arguments {
     /// What to do.
@@ -41,6 +41,18 @@ pub(crate) struct Arguments {
     /// Run as root without a user namespace, so that daemons may exceed the machine's socket buffer limits.
     #[arg(long)]
     pub(crate) root: bool,
+    /// Peers besides the two sides in the mesh file of `scale`.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) configured: u32,
+    /// How many of them have sessions in `scale`.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) live: u32,
+    /// Initiations per second in the storms of `scale`.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) storm: u32,
+    /// What a crowd is to do: for `scale`, which starts it.
+    #[arg(long, hide = true)]
+    pub(crate) plan: Option<PathBuf>,
     /// First install the chosen peers that are missing, from Debian and crates.io.
     #[arg(long)]
     pub(crate) install: bool,
@@ -51,6 +63,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Action {
     /// Measure the peers side by side.
     Compare,
+    /// Measure meshd with one peer beside meshd in a large mesh and in a storm of handshakes.
+    Scale,
+    /// Be the peers of a large mesh.
+    #[value(hide = true)]
+    Crowd,
     /// Count the instructions of each operation of the fast path, under valgrind.
     Instructions,
 }
@@ -84,9 +101,8 @@ impl Arguments {
 }
 
 fn find(name: &str) -> Outcome<&'static Peer> {
-    let all = || PEERS.iter().chain(VARIANTS);
-    all().find(|peer| peer.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = all().map(|peer| peer.name).collect();
+    peers::all().find(|peer| peer.name == name).ok_or_else(|| {
+        let known: Vec<&str> = peers::all().map(|peer| peer.name).collect();
         format!("no peer {name:?}; known are {}", known.join(", ")).into()
     })
 }

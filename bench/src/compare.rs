@@ -23,7 +23,7 @@ use crate::{Outcome, plot, table, tools};
 const FORMAT: u32 = 1;
 
 /// Tells the inside whether it is in a user namespace.
-const ROOT: &str = "MESHD_BENCH_ROOT";
+pub(crate) const ROOT: &str = "MESHD_BENCH_ROOT";
 
 /// Runs this program again in fresh namespaces.
 pub(crate) fn outside(arguments: &Arguments) -> Outcome<ExitCode> {
@@ -126,9 +126,7 @@ fn take(
     guesses: &mut Guesses,
     entry: &mut PeerRecord,
 ) {
-    let measured = panic::catch_unwind(AssertUnwindSafe(|| measure(lab, peer, arguments, number, guesses)));
-    let measured = measured.unwrap_or_else(|payload| Err(panic_text(payload.as_ref()).into()));
-    match measured {
+    match caught(|| measure(lab, peer, arguments, number, guesses)) {
         Ok(round) => {
             println!("{}", table::progress(peer.name, &round));
             entry.failures.extend(round.errors.iter().map(|error| format!("round {number}: {error}")));
@@ -139,6 +137,12 @@ fn take(
             entry.failures.push(format!("round {number}: {error}"));
         }
     }
+}
+
+/// What `work` comes to; a panic of the harness is an error like any other.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|payload| Err(panic_text(payload.as_ref()).into()))
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {

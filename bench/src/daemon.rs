@@ -37,11 +37,7 @@ impl Daemon {
 
     /// User and system time of all its processes, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let ticks: u64 = self.pids().into_iter().map(cpu_ticks).sum();
-        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-        #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
-        let seconds = ticks as f64 / per_second as f64;
-        seconds
+        self.pids().into_iter().map(cpu_seconds).sum()
     }
 
     /// Resident memory of all its processes, in MiB.
@@ -77,6 +73,14 @@ impl Daemon {
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| group_of(*pid) == Some(self.child.id())).collect()
     }
+}
+
+/// User and system time of a process, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
+    let seconds = cpu_ticks(pid) as f64 / per_second as f64;
+    seconds
 }
 
 /// The process group of a living process: field 5 of its `stat` (proc(5)), after the name, which may hold blanks.

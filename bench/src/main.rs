@@ -14,6 +14,7 @@ mod measure;
 mod peers;
 mod plot;
 mod record;
+mod scale;
 mod statistics;
 mod table;
 mod testbed;
@@ -41,14 +42,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<ExitCode> {
     if sandbox::is_inside() {
-        return compare::inside(arguments).map(|()| ExitCode::SUCCESS);
+        let inside = if arguments.action == Action::Scale { scale::inside } else { compare::inside };
+        return inside(arguments).map(|()| ExitCode::SUCCESS);
     }
     let chosen = arguments.chosen()?;
     if arguments.install {
         install::install(&chosen)?;
     }
     match arguments.action {
-        Action::Compare => compare::outside(arguments),
+        Action::Compare | Action::Scale => compare::outside(arguments),
+        Action::Crowd => scale::crowd::run(arguments.plan.as_deref()).map(|()| ExitCode::SUCCESS),
         Action::Instructions => instructions::count().map(|()| ExitCode::SUCCESS),
     }
 }

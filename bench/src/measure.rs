@@ -19,7 +19,7 @@ use crate::testbed::Testbed;
 const STAGGER: Duration = Duration::from_millis(300);
 
 /// Between the first pings and the look at the idle memory.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Datagram lengths, and the rate in bit/s that the first search begins at.
 const DATAGRAMS: [(u32, f64); 2] = [(1200, 700e6), (64, 30e6)];
@@ -40,12 +40,14 @@ const PING_PONG: Duration = Duration::from_millis(1500);
 pub(crate) type Guesses = HashMap<(&'static str, u32), f64>;
 
 /// A running tunnel.
-struct Tunnel<'t> {
+pub(crate) struct Tunnel<'t> {
     testbed: &'t Testbed,
-    /// None for a limit without daemons.
-    daemons: Vec<Daemon>,
+    /// None for a limit without daemons; else the first side's, then the second's.
+    pub(crate) daemons: Vec<Daemon>,
     /// The second side's address to talk to.
-    address: &'static str,
+    pub(crate) address: &'static str,
+    /// From the start of the second daemon to the first reply.
+    pub(crate) first_ping_ms: f64,
 }
 
 /// Takes every figure that is wanted.
@@ -83,6 +85,15 @@ pub(crate) fn measure(
 
 fn start<'t>(peer: &Peer, testbed: &'t Testbed, round: &mut Round) -> Outcome<Tunnel<'t>> {
     (peer.prepare)(&testbed.sides()).map_err(|error| format!("prepare: {error}"))?;
+    let tunnel = launch(peer, testbed)?;
+    round.first_ping_ms = Some(tunnel.first_ping_ms);
+    thread::sleep(SETTLE);
+    round.resident_idle_mib = tunnel.daemons.first().map(Daemon::resident_mib);
+    Ok(tunnel)
+}
+
+/// Starts both daemons, whose files are written, and waits until a ping passes.
+pub(crate) fn launch<'t>(peer: &Peer, testbed: &'t Testbed) -> Outcome<Tunnel<'t>> {
     let (first, address) = match peer.over {
         Over::Tunnel => (testbed.a.tunnel.mine, testbed.b.tunnel.mine),
         Over::Link => (testbed.a.link.mine, testbed.b.link.mine),
@@ -98,10 +109,8 @@ fn start<'t>(peer: &Peer, testbed: &'t Testbed, round: &mut Round) -> Outcome<Tu
         }
     }
     let reply = latency::first_reply(&testbed.b, first, started);
-    round.first_ping_ms = Some(reply.map_err(|error| explain(&error.to_string(), &mut daemons))?);
-    thread::sleep(SETTLE);
-    round.resident_idle_mib = daemons.first().map(Daemon::resident_mib);
-    Ok(Tunnel { testbed, daemons, address })
+    let first_ping_ms = reply.map_err(|error| explain(&error.to_string(), &mut daemons))?;
+    Ok(Tunnel { testbed, daemons, address, first_ping_ms })
 }
 
 /// An error, with what the daemons have to say to it.
@@ -129,7 +138,8 @@ fn tcp_runs(tunnel: &Tunnel<'_>, arguments: &Arguments, round: &mut Round) {
     }
 }
 
-fn tcp_run(tunnel: &Tunnel<'_>, run: TcpRun<'_>) -> Outcome<Tcp> {
+/// Runs TCP through a tunnel whose second side has an iperf3 server.
+pub(crate) fn tcp_run(tunnel: &Tunnel<'_>, run: TcpRun<'_>) -> Outcome<Tcp> {
     let (before, from) = (tunnel.cpu_seconds(), &tunnel.testbed.a);
     // Ends before the load does.
     let pings = run.seconds.saturating_sub(1).max(1) * 50;

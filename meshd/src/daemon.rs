@@ -30,6 +30,7 @@ use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
+use crate::sys::heap;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -49,17 +50,25 @@ const MAX_LOOKUPS: usize = 16;
 
 /// Runs the daemon until a signal stops it.
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
-    let config = config::load(path)?;
+    heap::keep_small();
+    let config = load(path)?;
     init_logging(&config);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
-    let ran = runtime.block_on(run(&config));
+    let ran = runtime.block_on(run(config));
     // A look-up that waits for a name server can take half a minute, and nobody waits for its answer any more.
     runtime.shutdown_background();
     ran.map(|()| ExitCode::SUCCESS)
+}
+
+/// Reads the configuration on a thread of its own, whose heap (glibc's are per thread) is left as good as empty when the mesh
+/// has been handed out: in the main heap what stays would lie scattered where the text was parsed, some ten times as large.
+fn load(path: &Path) -> Result<Config, Error> {
+    let loaded = std::thread::scope(|scope| scope.spawn(|| config::load(path)).join());
+    Ok(loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
 }
 
 fn init_logging(config: &Config) {
@@ -73,7 +82,7 @@ fn init_logging(config: &Config) {
     log.log_internal_errors(false).init();
 }
 
-async fn run(config: &Config) -> Result<(), Error> {
+async fn run(config: Config) -> Result<(), Error> {
     std::fs::create_dir_all(&config.state.dir)
         .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
     // Before anything is changed: a signal that comes during the start waits until it can be obeyed.
@@ -88,7 +97,7 @@ async fn run(config: &Config) -> Result<(), Error> {
         ..HostSettings::new(config.interface.name.clone(), config.state.dir.clone())
     })?;
     host.recover().await?;
-    let mut driver = match assemble(config, host, server).await {
+    let mut driver = match assemble(&config, host, server).await {
         Ok(driver) => driver,
         Err(failure) => {
             let (mut host, error) = *failure;
@@ -99,11 +108,15 @@ async fn run(config: &Config) -> Result<(), Error> {
             return Err(error);
         }
     };
+    // From here on everybody has what it needs of the mesh.
+    let interface = config.interface.name.clone();
+    drop(config);
+    heap::trim();
     let ran = driver.0.run(&mut stop).await;
     // The workers stop before the machine is put back, so that nothing is carried over routes that are going away.
     drop(driver.1);
     let reverted = driver.0.host.revert().await;
-    ran.map_err(|e| format!("{}: {e}", config.interface.name))?;
+    ran.map_err(|e| format!("{interface}: {e}"))?;
     reverted?;
     tracing::info!("stopped");
     Ok(())
@@ -313,7 +326,7 @@ fn plan(config: &Config) -> Plan {
             plan.forward_v4 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V4(_)));
             plan.forward_v6 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V6(_)));
         } else if policy.check(own, &endpoint.name).is_ok() {
-            let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.to_string() };
+            let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.clone() };
             plan.routes.extend(endpoint.prefixes(mesh).into_iter().map(route));
             plan.underlay.extend(endpoint.public_addresses.iter().filter_map(|address| match address.host {
                 Dial::Ip(ip) => Some(ip),

@@ -19,6 +19,7 @@ use crate::host::{Host, Watch};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
+use crate::sys::heap;
 
 /// Punts taken in one go before outputs are drained and other inputs get their turn.
 const PUNT_BATCH: usize = 64;
@@ -203,6 +204,8 @@ impl Driver {
                 if let Err(error) = self.host.reconcile().await {
                     tracing::error!(%error, "routes could not be brought up to date");
                 }
+                // It has listed every route of the machine and the mesh.
+                heap::trim();
                 if changes.is_underlay() {
                     self.node.handle_links(self.clock.now());
                 }

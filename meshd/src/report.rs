@@ -1,7 +1,7 @@
 //! The status report: what the core knows, in an operator's words.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proto::id::{EndpointName, PeerId};
 use proto::member::{Endpoint, Kind, Members};
@@ -20,11 +20,34 @@ const MAX_SEND_ERRORS: usize = 16;
 /// How long a send error counts as present trouble.
 const SEND_ERROR_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// An endpoint's mesh addresses, of which it has one of each family at most: in place, for there are ten thousand of them.
+struct MeshAddresses {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+impl MeshAddresses {
+    fn of(endpoint: &Endpoint, members: &Members) -> Self {
+        let mut addresses = Self { v4: None, v6: None };
+        for address in endpoint.mesh_addresses(&members.mesh) {
+            match address {
+                IpAddr::V4(v4) => addresses.v4 = Some(v4),
+                IpAddr::V6(v6) => addresses.v6 = Some(v6),
+            }
+        }
+        addresses
+    }
+
+    fn iter(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+}
+
 /// Gathers what the core does not know, and puts it together with what it does.
 pub(crate) struct Reporter {
     node: NodeStatus,
     started: Instant,
-    addresses: BTreeMap<EndpointName, Vec<IpAddr>>,
+    addresses: BTreeMap<EndpointName, MeshAddresses>,
     unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
     send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
     state_error: Option<String>,
@@ -34,7 +57,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// For a node that starts now. `warnings` are those of the configuration.
     pub(crate) fn new(node: NodeStatus, members: &Members, warnings: Vec<String>, started: Instant) -> Self {
-        let addresses = |e: &Endpoint| (e.name.clone(), e.mesh_addresses(&members.mesh));
+        let addresses = |e: &Endpoint| (e.name.clone(), MeshAddresses::of(e, members));
         Self {
             node,
             started,
@@ -113,7 +136,7 @@ impl Reporter {
 
     fn line(&self, peer: &PeerStatus, now: Instant) -> PeerLine {
         use std::sync::atomic::Ordering::Relaxed;
-        let addresses = self.addresses.get(&peer.name).map(Vec::as_slice).unwrap_or_default();
+        let addresses = self.addresses.get(&peer.name).into_iter().flat_map(MeshAddresses::iter);
         PeerLine {
             name: peer.name.to_string(),
             kind: match peer.kind {
@@ -122,7 +145,7 @@ impl Reporter {
             }
             .to_owned(),
             public_key: peer.key.to_string(),
-            addresses: addresses.iter().map(ToString::to_string).collect(),
+            addresses: addresses.map(|address| address.to_string()).collect(),
             state: match peer.state {
                 PeerState::Idle => State::Idle,
                 PeerState::Connecting => State::Connecting,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -30,11 +31,13 @@ impl fmt::Display for SessionIndex {
     }
 }
 
-/// The name of a member: `<cluster>.<node>`, each part a DNS label (RFC 1123 §2.1), in lower case.
+/// The name of a member: `<cluster>.<node>`, each part a DNS label (RFC 1123 §2.1), in lower case. Clones share its text:
+/// whoever knows ten thousand peers knows each by name in several places.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointName {
-    text: String,
-    dot: usize,
+    text: Arc<str>,
+    /// At most 63.
+    dot: u8,
 }
 
 /// Why a text is no [`EndpointName`].
@@ -55,13 +58,13 @@ impl EndpointName {
     /// The cluster (site) part.
     #[must_use]
     pub fn cluster(&self) -> &str {
-        self.text.get(..self.dot).unwrap_or_default()
+        self.text.get(..usize::from(self.dot)).unwrap_or_default()
     }
 
     /// The node part.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.text.get(self.dot + 1..).unwrap_or_default()
+        self.text.get(usize::from(self.dot) + 1..).unwrap_or_default()
     }
 
     /// The whole name.
@@ -82,7 +85,8 @@ impl FromStr for EndpointName {
         for label in [cluster, node] {
             check_label(label)?;
         }
-        Ok(Self { text: text.to_owned(), dot: cluster.len() })
+        let dot = u8::try_from(cluster.len()).map_err(|_| NameError::Length)?;
+        Ok(Self { text: text.into(), dot })
     }
 }
 

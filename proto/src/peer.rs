@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
-use crate::member::{Denial, Kind, Permission, PublicAddress};
+use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -17,17 +17,18 @@ pub(crate) struct Peer {
     pub(crate) key: PublicKey,
     pub(crate) kind: Kind,
     pub(crate) permission: Result<Permission, Denial>,
-    /// What `candidates` came from.
-    pub(crate) public_addresses: Vec<PublicAddress>,
-    /// Where it may be dialled, best first: configured literals, then what the shell resolved.
-    pub(crate) candidates: Vec<SocketAddr>,
+    /// Where its record says that it may be dialled, best first.
+    pub(crate) public_addresses: Box<[PublicAddress]>,
+    /// What the shell resolved those to; until it did, their literals are what is known.
+    pub(crate) resolved: Option<Box<[SocketAddr]>>,
     /// Where it was reached last.
     pub(crate) remote: Option<SocketAddr>,
     /// Kept in touch with even when there is nothing to say, because it cannot dial us.
     pub(crate) is_kept: bool,
     /// Greatest initiation timestamp seen from it.
     pub(crate) timestamp: u64,
-    pub(crate) activity: Arc<Activity>,
+    /// `None` before anything went on with it.
+    pub(crate) activity: Option<Arc<Activity>>,
     pub(crate) rekeys: u64,
     pub(crate) last_handshake: Option<Instant>,
     /// It did not answer since then.
@@ -165,10 +166,30 @@ impl Peer {
         self.live.as_ref()?.current.as_ref()
     }
 
+    /// Where it may be dialled, best first.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = SocketAddr> {
+        let literal = |address: &PublicAddress| match address.host {
+            Host::Ip(ip) => Some(SocketAddr::new(ip, address.port)),
+            Host::Name(_) => None,
+        };
+        let literals = self.public_addresses.iter().filter(|_| self.resolved.is_none()).filter_map(literal);
+        self.resolved.iter().flatten().copied().chain(literals)
+    }
+
     /// Where to dial it: where it was reached last, then its candidates.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let others = self.candidates.iter().filter(|candidate| Some(**candidate) != self.remote);
-        self.remote.iter().chain(others).copied().collect()
+        let others = self.candidates().filter(|candidate| Some(*candidate) != self.remote);
+        self.remote.into_iter().chain(others).collect()
+    }
+
+    /// Whether it can be dialled at all.
+    pub(crate) fn is_dialable(&self) -> bool {
+        self.remote.is_some() || self.candidates().next().is_some()
+    }
+
+    /// Where its traffic is counted.
+    pub(crate) fn activity(&mut self) -> Arc<Activity> {
+        Arc::clone(self.activity.get_or_insert_default())
     }
 
     pub(crate) fn state(&self) -> PeerState {
@@ -193,14 +214,14 @@ impl Peer {
             state: self.state(),
             permission: self.permission.clone(),
             path: session.and(self.remote),
-            candidates: self.candidates.clone(),
+            candidates: self.candidates().collect(),
             last_handshake: self.last_handshake,
             session,
             suite: current.map(|session| session.suite),
             rekeys: self.rekeys,
             unreachable_since: self.unreachable_since,
             refused: self.refusal.as_ref().map(|r| (r.reason, r.source, r.count, r.at)),
-            activity: Arc::clone(&self.activity),
+            activity: self.activity.clone().unwrap_or_default(),
         }
     }
 }

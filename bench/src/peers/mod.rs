@@ -3,7 +3,7 @@
 
 mod easytier;
 mod limits;
-mod meshd;
+pub(crate) mod meshd;
 mod nebula;
 mod openvpn;
 mod tinc;
@@ -94,8 +94,10 @@ pub(crate) const PEERS: &[&Peer] = &[
     &openvpn::OPENVPN,
 ];
 
-/// Further settings and builds of meshd, measured only when they are asked for by name.
-pub(crate) const VARIANTS: &[&Peer] = &[&meshd::MESHD_BASE, &meshd::MESHD_REKEY, &meshd::MESHD_NO_OFFLOAD];
+/// Every peer, and the variants of meshd, which are measured only when they are asked for by name.
+pub(crate) fn all() -> impl Iterator<Item = &'static Peer> {
+    PEERS.iter().copied().chain([&meshd::MESHD_BASE]).chain(meshd::VARIANTS)
+}
 
 /// For peers without anything to prepare.
 fn nothing_to_prepare(_: &[&Side; 2]) -> Outcome {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use proto::id::EndpointName;
 
 /// Route protocol number that marks every route and rule of meshd's own; free in iproute2's `rt_protos`.
 pub(crate) const ROUTE_PROTOCOL: u8 = 109;
@@ -63,7 +64,7 @@ pub(crate) struct PlannedRoute {
     /// Where to.
     pub(crate) prefix: IpNet,
     /// Name of the endpoint that announces it, for notes.
-    pub(crate) owner: String,
+    pub(crate) owner: EndpointName,
 }
 
 impl Plan {
@@ -92,7 +93,7 @@ pub(crate) enum HostNote {
         /// The prefix left out.
         prefix: IpNet,
         /// Who announces it.
-        owner: String,
+        owner: EndpointName,
         /// The connected network around it.
         network: IpNet,
         /// The interface of that network.
@@ -103,7 +104,7 @@ pub(crate) enum HostNote {
         /// The prefix left out.
         prefix: IpNet,
         /// Who announces it.
-        owner: String,
+        owner: EndpointName,
         /// The interface of the local route, if it has one.
         interface: Option<String>,
     },

@@ -8,6 +8,7 @@ use std::iter;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use proto::id::EndpointName;
 
 use super::plan::{HostNote, Plan};
 
@@ -101,8 +102,8 @@ pub(super) fn desired_routes(plan: &Plan, main_routes: &[MainRoute]) -> (Vec<Des
     (throws.chain(mesh).collect(), notes)
 }
 
-fn obstacle(prefix: IpNet, owner: &str, main: &HashMap<IpNet, &MainRoute>) -> Option<HostNote> {
-    let owner = owner.to_owned();
+fn obstacle(prefix: IpNet, owner: &EndpointName, main: &HashMap<IpNet, &MainRoute>) -> Option<HostNote> {
+    let owner = owner.clone();
     let connected = around(prefix).filter_map(|network| main.get(&network)).find(|route| route.is_connected);
     if let Some(MainRoute { prefix: network, interface, .. }) = connected {
         let interface = interface.clone().unwrap_or_default();
@@ -157,7 +158,8 @@ mod tests {
     }
 
     fn plan(prefixes: &[&str]) -> Plan {
-        let routes = prefixes.iter().map(|text| PlannedRoute { prefix: net(text), owner: "a.b".into() }).collect();
+        let routes =
+            prefixes.iter().map(|text| PlannedRoute { prefix: net(text), owner: "a.b".parse().unwrap() }).collect();
         Plan { addresses: vec![net("10.99.0.1/32"), net("fd00::1/128")], routes, ..Plan::default() }
     }
 
@@ -232,8 +234,8 @@ mod tests {
                     is_connected: random() % 2 == 0,
                 })
                 .collect();
-            let routes =
-                (0..random() % 4).map(|_| PlannedRoute { prefix: all[random() % all.len()], owner: "o".into() });
+            let routes = (0..random() % 4)
+                .map(|_| PlannedRoute { prefix: all[random() % all.len()], owner: "o.o".parse().unwrap() });
             let plan = Plan { routes: routes.collect(), ..Plan::default() };
             let (desired, notes) = desired_routes(&plan, &main);
             let distinct: HashSet<IpNet> = plan.routes.iter().map(|route| route.prefix).collect();

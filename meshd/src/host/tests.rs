@@ -71,7 +71,7 @@ fn settings(state: &Path) -> HostSettings {
 
 fn plan(prefixes: &[&str]) -> Plan {
     let net = |text: &&str| text.parse::<IpNet>().unwrap();
-    let routes = prefixes.iter().map(|text| PlannedRoute { prefix: net(text), owner: "paris.edge1".into() });
+    let routes = prefixes.iter().map(|text| PlannedRoute { prefix: net(text), owner: "paris.edge1".parse().unwrap() });
     Plan {
         addresses: ["10.99.0.1/32", "fd00::1/128"].iter().map(net).collect(),
         mtu: 1_400,
@@ -306,7 +306,7 @@ fn two_thousand_routes_are_installed_at_once() {
     in_namespace("two_thousand_routes_are_installed_at_once", |state| async move {
         network();
         let subnets = "172.16.0.0/12".parse::<Ipv4Net>().unwrap().subnets(24).unwrap().take(2_000);
-        let routes = subnets.map(|net| PlannedRoute { prefix: net.into(), owner: "a.b".into() }).collect();
+        let routes = subnets.map(|net| PlannedRoute { prefix: net.into(), owner: "a.b".parse().unwrap() }).collect();
         let many = Plan { routes, ..plan(&[]) };
         let mut host = Host::new(settings(&state)).unwrap();
         let mut timed = Vec::new();

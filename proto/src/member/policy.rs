@@ -1,6 +1,7 @@
 //! Default deny: who may talk to whom, and why.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Endpoint, Kind, Members};
 use crate::id::EndpointName;
@@ -9,7 +10,7 @@ use crate::id::EndpointName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Both are members of this community.
-    Community(String),
+    Community(Arc<str>),
     /// One is the connector of the other's cluster.
     OwnConnector,
 }
@@ -32,7 +33,7 @@ pub enum Denial {
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     endpoints: BTreeMap<EndpointName, Entry>,
-    communities: Vec<String>,
+    communities: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ impl Policy {
         let entry = |e: &Endpoint| (e.name.clone(), Entry { kind: e.kind, communities: Vec::new() });
         let mut policy = Self { endpoints: members.endpoints.iter().map(entry).collect(), communities: Vec::new() };
         for (index, community) in (0u32..).zip(&members.communities) {
-            policy.communities.push(community.name.clone());
+            policy.communities.push(community.name.as_str().into());
             for member in &community.members {
                 if let Some(entry) = policy.endpoints.get_mut(member)
                     && entry.communities.last() != Some(&index)
@@ -73,7 +74,7 @@ impl Policy {
             return Err(Denial::Unknown);
         };
         if let Some(community) = self.common_community(left, right) {
-            return Ok(Permission::Community(community.to_owned()));
+            return Ok(Permission::Community(Arc::clone(community)));
         }
         // A connector serves the edges of its own site; two connectors of one site are peers like any others.
         if a.cluster() == b.cluster() && left.kind != right.kind {
@@ -82,9 +83,9 @@ impl Policy {
         Err(Denial::NoCommonCommunity)
     }
 
-    fn common_community(&self, left: &Entry, right: &Entry) -> Option<&str> {
+    fn common_community(&self, left: &Entry, right: &Entry) -> Option<&Arc<str>> {
         let shared = left.communities.iter().find(|index| right.communities.binary_search(index).is_ok())?;
-        self.communities.get(*shared as usize).map(String::as_str)
+        self.communities.get(*shared as usize)
     }
 }
 

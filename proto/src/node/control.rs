@@ -1,7 +1,6 @@
 //! Control messages inside a session: keepalives, probes, moves, goodbyes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
@@ -52,7 +51,7 @@ impl Node {
             return Err(ProbeError::Denied(denial));
         }
         let is_up = peer.current().is_some();
-        if !is_up && peer.candidates.is_empty() && peer.remote.is_none() {
+        if !is_up && !peer.is_dialable() {
             return Err(ProbeError::NoAddress);
         }
         let token = self.rng.next_u64();
@@ -99,7 +98,7 @@ impl Node {
 
     fn send_control_to(&mut self, id: PeerId, message: Control, remote: SocketAddr, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
-        let activity = Arc::clone(&peer.activity);
+        let activity = peer.activity();
         let current = peer.live.as_mut().and_then(|live| live.current.as_mut());
         let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
         let mut plaintext = [0; Control::MAX_LEN];

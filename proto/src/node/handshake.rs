@@ -56,7 +56,7 @@ impl Node {
             // The session came up while the packet was on its way here.
             return self.send_staged(id, &packet, offload, now);
         }
-        if peer.candidates.is_empty() && peer.remote.is_none() {
+        if !peer.is_dialable() {
             self.drops.add(DropReason::Unreachable, 1);
             self.note_unreachable(id, now);
             return self.answer_unreachable(&packet, Unreachable::HostUnreachable, now);
@@ -161,7 +161,7 @@ impl Node {
         let seed = self.seed();
         let received = Received::open(&self.settings.identity, &initiation, seed)
             .map_err(|_: HandshakeError| DropReason::HandshakeFailed)?;
-        let Some(id) = self.by_key.get(&received.remote).copied() else {
+        let Some(id) = self.by_key.get(&self.peers, &received.remote) else {
             self.stranger(received.remote, source, now);
             return Err(DropReason::HandshakeUnknownKey);
         };

@@ -9,10 +9,13 @@
 
 mod control;
 mod handshake;
+mod order;
 mod registry;
 mod session;
 
 pub use control::ProbeError;
+
+use order::Order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -82,8 +85,8 @@ pub struct Node {
     peers: Vec<Option<Peer>>,
     /// Empty places in `peers`.
     free: Vec<PeerId>,
-    by_name: BTreeMap<EndpointName, PeerId>,
-    by_key: BTreeMap<PublicKey, PeerId>,
+    by_name: Order,
+    by_key: Order,
     /// Indices of initiations in flight; the table reserves them.
     pending: BTreeMap<SessionIndex, PeerId>,
     /// Peers with something going on.
@@ -149,8 +152,8 @@ impl Node {
             limiter,
             peers: Vec::new(),
             free: Vec::new(),
-            by_name: BTreeMap::new(),
-            by_key: BTreeMap::new(),
+            by_name: Order::default(),
+            by_key: Order::default(),
             pending: BTreeMap::new(),
             live: BTreeSet::new(),
             strangers: Vec::new(),
@@ -260,7 +263,7 @@ impl Node {
     /// The peer of this name.
     #[must_use]
     pub fn peer_id(&self, name: &EndpointName) -> Option<PeerId> {
-        self.by_name.get(name).copied()
+        self.by_name.get(&self.peers, name)
     }
 
     /// A peer's name.
@@ -278,7 +281,7 @@ impl Node {
     /// All peers as status output shows them, by name.
     #[must_use]
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.by_name.values().filter_map(|id| self.peer_status(*id)).collect()
+        self.by_name.iter().filter_map(|id| self.peer_status(id)).collect()
     }
 
     /// Keys that tried to connect and belong to no endpoint.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
-use crate::member::{Denial, Endpoint, Host, Kind, Members, Permission, Policy};
+use crate::member::{Denial, Endpoint, Kind, Members, Permission, Policy};
 use crate::peer::Peer;
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
@@ -18,16 +18,21 @@ impl Node {
         let policy = Policy::new(members);
         let own = self.settings.name.clone();
         let mut seen = BTreeSet::new();
+        // Growing by doubling would leave room for as many peers again.
+        self.peers.reserve_exact(members.endpoints.len().saturating_sub(self.peers.len()));
+        self.by_name.reserve(members.endpoints.len());
+        self.by_key.reserve(members.endpoints.len());
         for endpoint in members.endpoints.iter().filter(|endpoint| endpoint.name != own) {
             seen.insert(endpoint.name.clone());
             self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
         }
-        let gone: Vec<_> = self.by_name.keys().filter(|name| !seen.contains(name)).cloned().collect();
+        let names = self.by_name.iter().filter_map(|id| self.peer_name(id));
+        let gone: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
         for name in gone {
             self.remove(&name, now);
         }
         self.rebuild_routes(members);
-        let all: Vec<PeerId> = self.by_name.values().copied().collect();
+        let all: Vec<PeerId> = self.by_name.iter().collect();
         for id in all {
             self.dial_if_kept(id, now);
         }
@@ -36,12 +41,12 @@ impl Node {
     /// Takes the addresses that a peer's public addresses resolve to, best first. They replace the ones before.
     pub fn handle_candidates(&mut self, peer: PeerId, candidates: Vec<SocketAddr>, now: Instant) {
         let Some(known) = self.peer_mut(peer) else { return };
-        known.candidates = candidates;
+        known.resolved = Some(candidates.into_boxed_slice());
         self.dial_if_kept(peer, now);
     }
 
     fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
-        let known = self.by_name.get(&endpoint.name).copied();
+        let known = self.peer_id(&endpoint.name);
         // A new key is a new identity: nothing of the old one may live on.
         let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
         let Some(id) = same else {
@@ -58,9 +63,9 @@ impl Node {
             peer.kind = endpoint.kind;
             peer.permission = permission;
             peer.is_kept = is_kept;
-            if peer.public_addresses != endpoint.public_addresses {
-                peer.public_addresses.clone_from(&endpoint.public_addresses);
-                peer.candidates = literals(endpoint);
+            if *peer.public_addresses != *endpoint.public_addresses {
+                peer.public_addresses = endpoint.public_addresses.as_slice().into();
+                peer.resolved = None;
             }
         }
     }
@@ -74,11 +79,11 @@ impl Node {
             kind: endpoint.kind,
             is_kept: self.is_kept(endpoint, &permission),
             permission,
-            public_addresses: endpoint.public_addresses.clone(),
-            candidates: literals(endpoint),
+            public_addresses: endpoint.public_addresses.as_slice().into(),
+            resolved: None,
             remote: None,
             timestamp: 0,
-            activity: Arc::default(),
+            activity: None,
             rekeys: 0,
             last_handshake: None,
             unreachable_since: None,
@@ -89,18 +94,20 @@ impl Node {
             Some(free) => *free = Some(peer),
             None => self.peers.push(Some(peer)),
         }
-        self.by_name.insert(endpoint.name.clone(), id);
-        self.by_key.insert(endpoint.public_key, id);
+        self.by_name.insert(&self.peers, &endpoint.name, id);
+        self.by_key.insert(&self.peers, &endpoint.public_key, id);
     }
 
     fn remove(&mut self, name: &EndpointName, now: Instant) {
-        let Some(id) = self.by_name.remove(name) else { return };
+        let Some(id) = self.peer_id(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
-        let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::take) else { return };
-        self.free.push(id);
+        let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
+        self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.
-        if self.by_key.get(&peer.key) == Some(&id) {
-            self.by_key.remove(&peer.key);
+        self.by_key.remove(&self.peers, &key, id);
+        if let Some(place) = self.peers.get_mut(id.index()) {
+            *place = None;
+            self.free.push(id);
         }
     }
 
@@ -113,10 +120,10 @@ impl Node {
     fn rebuild_routes(&mut self, members: &Members) {
         let mut routes = RouteTable::default();
         for endpoint in &members.endpoints {
-            let target = match self.by_name.get(&endpoint.name) {
+            let target = match self.peer_id(&endpoint.name) {
                 None => Target::Local,
-                Some(id) if self.peer(*id).is_some_and(|peer| peer.permission.is_ok()) => Target::Peer(*id),
-                Some(id) => Target::Denied(*id),
+                Some(id) if self.peer(id).is_some_and(|peer| peer.permission.is_ok()) => Target::Peer(id),
+                Some(id) => Target::Denied(id),
             };
             for prefix in endpoint.prefixes(&members.mesh) {
                 routes.insert(prefix, target);
@@ -128,7 +135,7 @@ impl Node {
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.
     pub(super) fn dial_if_kept(&mut self, id: PeerId, now: Instant) {
-        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && !peer.candidates.is_empty();
+        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.candidates().next().is_some();
         if self.peer(id).is_some_and(idle) {
             self.dial(id, now);
         }
@@ -145,13 +152,4 @@ impl Node {
             self.emit(Event::Disconnected { peer: id, reason });
         }
     }
-}
-
-/// The public addresses of an endpoint that need no resolving.
-fn literals(endpoint: &Endpoint) -> Vec<SocketAddr> {
-    let literal = |address: &crate::member::PublicAddress| match address.host {
-        Host::Ip(ip) => Some(SocketAddr::new(ip, address.port)),
-        Host::Name(_) => None,
-    };
-    endpoint.public_addresses.iter().filter_map(literal).collect()
 }

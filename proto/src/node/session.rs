@@ -204,7 +204,7 @@ impl Node {
         );
         let keepalive = self.settings.keepalive;
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
-        let stamps = peer.activity.stamps();
+        let stamps = peer.activity().stamps();
         let is_kept = peer.is_kept;
         let Some(live) = &mut peer.live else { return Care::default() };
         let Some(current) = &live.current else {
@@ -264,20 +264,20 @@ impl Node {
     pub(super) fn publish_row(&mut self, id: PeerId) {
         let next = self.peer(id).and_then(|peer| peer.live.as_ref()?.next.as_ref());
         let next = next.filter(|next| !self.is_crossed(id, next)).map(|next| Arc::clone(&next.session));
-        let Some(peer) = self.peer(id) else { return };
+        let Some(peer) = self.peer_mut(id) else { return };
+        let activity = peer.activity();
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,
             remote,
-            activity: Arc::clone(&peer.activity),
+            activity,
         });
         self.table.set_peer(id, row);
         self.is_table_dirty = true;
     }
 
     fn publish_session(&mut self, id: PeerId, session: &Arc<Session>) {
-        let Some(peer) = self.peer(id) else { return };
-        let activity = Arc::clone(&peer.activity);
+        let Some(activity) = self.peer_mut(id).map(Peer::activity) else { return };
         self.table.insert_session(SessionRow { session: Arc::clone(session), activity });
         self.is_table_dirty = true;
     }

@@ -1,5 +1,6 @@
 //! Which prefix belongs to whom: longest-prefix match over mesh addresses, node subnets and subnets of every endpoint.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -23,6 +24,9 @@ pub enum Target {
 pub struct RouteTable {
     v4: PrefixMap<Ipv4Net, Target>,
     v6: PrefixMap<Ipv6Net, Target>,
+    /// Single IPv6 addresses, which no longer prefix can cover. Each peer has one, most of them random, and each random one
+    /// would be a path of its own through the trie: 26 nodes to follow, and to store about half of.
+    v6_hosts: BTreeMap<u128, Target>,
 }
 
 impl RouteTable {
@@ -31,6 +35,9 @@ impl RouteTable {
         match prefix {
             IpNet::V4(net) => {
                 self.v4.insert(net.trunc(), target);
+            }
+            IpNet::V6(net) if net.prefix_len() == net.max_prefix_len() => {
+                self.v6_hosts.insert(net.addr().to_bits(), target);
             }
             IpNet::V6(net) => {
                 self.v6.insert(net.trunc(), target);
@@ -44,7 +51,10 @@ impl RouteTable {
     pub fn lookup(&self, address: IpAddr) -> Option<Target> {
         match address {
             IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).map(|(_, target)| *target),
-            IpAddr::V6(v6) => self.v6.get_lpm(&Ipv6Net::from(v6)).map(|(_, target)| *target),
+            IpAddr::V6(v6) => match self.v6_hosts.get(&v6.to_bits()) {
+                Some(target) => Some(*target),
+                None => self.v6.get_lpm(&Ipv6Net::from(v6)).map(|(_, target)| *target),
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ mod aead;
 mod replay;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use aead::{AeadError, AeadKey, AesBackend, has_fast_aes, supported_suites};
 pub use replay::{ReplayWindow, WINDOW};
@@ -40,13 +40,17 @@ pub struct Session {
     pub capabilities: Capabilities,
     seal: AeadKey,
     open: AeadKey,
-    /// One window per lane of the peer's workers; the last is the control lane's.
-    windows: Box<[Mutex<ReplayWindow>]>,
+    /// One place per lane that the peer announced; the last is the control lane's.
+    windows: Box<[LaneWindow]>,
     /// Lanes that were claimed, one bit each.
     claimed: [AtomicU64; 4],
     confirmed: AtomicBool,
     used: AtomicBool,
 }
+
+/// The window of one lane, made by the lane's first authentic datagram: a peer pays in memory for the lanes that it uses, not
+/// for those that it announces, and who only makes datagrams up pays for none.
+type LaneWindow = OnceLock<Box<Mutex<ReplayWindow>>>;
 
 /// Why a datagram did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +86,7 @@ impl Session {
             capabilities: agreement.capabilities,
             seal: AeadKey::new(agreement.suite, &agreement.keys.send)?,
             open: AeadKey::new(agreement.suite, &agreement.keys.receive)?,
-            windows: (0..lanes).map(|_| Mutex::new(ReplayWindow::default())).collect(),
+            windows: (0..lanes).map(|_| LaneWindow::new()).collect(),
             claimed: Default::default(),
             confirmed: AtomicBool::new(confirmed),
             used: AtomicBool::new(false),
@@ -125,16 +129,22 @@ impl Session {
         if lane != CONTROL_LANE && slot >= last {
             return None;
         }
-        // A poisoned window is still a window: marks are made after authentication only.
-        let window = self.windows.get(slot)?.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(RxLane { session: self, window })
+        let window = self.windows.get(slot)?;
+        Some(RxLane { session: self, window, locked: window.get().map(|made| lock(made)) })
     }
+}
+
+// A poisoned window is still a window: marks are made after authentication only.
+fn lock(window: &Mutex<ReplayWindow>) -> MutexGuard<'_, ReplayWindow> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A lane of the peer, locked: opens its datagrams.
 pub struct RxLane<'s> {
     session: &'s Session,
-    window: MutexGuard<'s, ReplayWindow>,
+    window: &'s LaneWindow,
+    /// `None` before the lane's first authentic datagram.
+    locked: Option<MutexGuard<'s, ReplayWindow>>,
 }
 
 impl RxLane<'_> {
@@ -146,21 +156,35 @@ impl RxLane<'_> {
     #[inline]
     pub fn open(&mut self, header: &DataHeader, datagram: &mut [u8]) -> Result<usize, OpenError> {
         let sequence = sequence(header.counter);
-        if !self.window.is_new(sequence) {
+        if self.locked.as_ref().is_some_and(|window| !window.is_new(sequence)) {
             return Err(OpenError::Replayed);
         }
         let len = self.session.open.open(header.counter, datagram).map_err(|AeadError| OpenError::Authentication)?;
-        self.window.mark(sequence);
+        match &mut self.locked {
+            Some(window) => window.mark(sequence),
+            None => self.begin(sequence)?,
+        }
         if !self.session.is_used() {
             self.session.used.store(true, Ordering::Relaxed);
         }
         Ok(len)
     }
 
+    /// Makes the window and marks the first counter, unless another thread has seen it since this lane was taken.
+    #[cold]
+    fn begin(&mut self, sequence: u64) -> Result<(), OpenError> {
+        let window = self.locked.insert(lock(self.window.get_or_init(Box::default)));
+        if !window.is_new(sequence) {
+            return Err(OpenError::Replayed);
+        }
+        window.mark(sequence);
+        Ok(())
+    }
+
     /// Whether `counter` is the newest that this lane has seen.
     #[must_use]
     pub fn is_newest(&self, counter: u64) -> bool {
-        self.window.newest() == Some(sequence(counter))
+        self.locked.as_ref().and_then(|window| window.newest()) == Some(sequence(counter))
     }
 }
 

@@ -66,6 +66,29 @@ fn a_lane_is_handed_out_once_and_unannounced_lanes_do_not_exist() {
 }
 
 #[test]
+fn only_an_authentic_datagram_makes_a_lane_its_window() {
+    let (alice, bob) = pair(Suite::Aes256Gcm, MAX_LANES);
+    let windows = || bob.windows.iter().filter(|window| window.get().is_some()).count();
+    let datagram = alice.claim(3).unwrap().seal_vec(MessageType::Data, Flags::default(), b"x").unwrap();
+    let mut forged = datagram.clone();
+    forged[HEADER_LEN] ^= 1;
+    assert_eq!((open(&bob, &forged), windows()), (Err(OpenError::Authentication), 0));
+    assert!(open(&bob, &datagram).is_ok());
+    assert_eq!((open(&bob, &datagram), windows()), (Err(OpenError::Replayed), 1));
+}
+
+#[test]
+fn two_threads_that_take_a_fresh_lane_at_once_accept_its_first_datagram_once() {
+    let (alice, bob) = pair(Suite::Aes256Gcm, 1);
+    let datagram = alice.claim(0).unwrap().seal_vec(MessageType::Data, Flags::default(), b"x").unwrap();
+    let header = DataHeader::parse(&datagram).unwrap();
+    let (mut first, mut second) = (bob.lane(0).unwrap(), bob.lane(0).unwrap());
+    assert!(first.open(&header, &mut datagram.clone()).is_ok() && first.is_newest(header.counter));
+    drop(first);
+    assert_eq!(second.open(&header, &mut datagram.clone()), Err(OpenError::Replayed));
+}
+
+#[test]
 fn a_worn_lane_says_so_and_an_exhausted_one_seals_nothing() {
     let (alice, _) = pair(Suite::Aes256Gcm, 1);
     let mut lane = alice.claim(0).unwrap();
