@@ -13,7 +13,7 @@ use proto::member::{Community, DEFAULT_PORT, Endpoint, Host, Kind, Members, Publ
 use proto::node::{Node, Settings, WallClock};
 use proto::session::Session;
 use proto::time::Instant;
-use proto::wire::{CONTROL_LANE, Capabilities, DataHeader, Flags, MAX_LANES, MessageType, Response, Suites};
+use proto::wire::{CONTROL_LANE, Capabilities, DataHeader, Flags, MAX_LANES, MessageType, Response, Suite, Suites};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -73,7 +73,7 @@ fn members(count: u32) -> Members {
 }
 
 fn offer(lanes: u8) -> Offer {
-    Offer { suites: Suites::AES_256_GCM, capabilities: Capabilities::default(), lanes }
+    Offer { suites: Suites::of(&[Suite::Aes256Gcm]), capabilities: Capabilities::default(), lanes }
 }
 
 fn identity(number: u32) -> Identity {
