@@ -23,7 +23,9 @@ pub(crate) struct UdpSocket {
     egress: Egress,
     sender: Sender,
     receiver: Receiver,
-    receives_large: bool,
+    /// Messages that the next receive may take.
+    slots: usize,
+    is_drained: bool,
     received: ReceiveStats,
 }
 
@@ -164,7 +166,8 @@ impl UdpSocket {
             egress: Egress::new(gso),
             sender: Sender::new(),
             receiver: Receiver::new(),
-            receives_large: false,
+            slots: RECV_SLOTS,
+            is_drained: false,
             received: ReceiveStats::default(),
         })
     }
@@ -246,19 +249,21 @@ impl Socket for UdpSocket {
 
     /// A message that had to be dropped leaves an empty slot, which counts.
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {
-        // One slot stays in the cache, and a large message is worth a call; many small ones are not.
-        let slots = if self.receives_large { 1 } else { RECV_SLOTS };
+        let slots = self.slots;
         let mut is_second_try = false;
         loop {
             let memory = batch.memory_mut().chunks_mut(SLOT_STRIDE).take(slots);
             let buffers = memory.filter_map(|slot| slot.get_mut(..SLOT_LEN));
             let error = match self.receiver.receive(self.socket.as_fd(), buffers) {
                 Ok(messages) => {
-                    let (stats, receives_large) = (&mut self.received, &mut self.receives_large);
-                    return batch.set_filled(messages.map(|message| {
-                        *receives_large = message.len > LARGE;
+                    let (stats, mut is_large) = (&mut self.received, false);
+                    let filled = batch.set_filled(messages.map(|message| {
+                        is_large = message.len > LARGE;
                         meta_of(message, stats)
                     }));
+                    self.slots = next_slots(filled, is_large);
+                    self.is_drained = filled < slots;
+                    return filled;
                 }
                 Err(error) => error,
             };
@@ -270,10 +275,24 @@ impl Socket for UdpSocket {
                     continue;
                 }
             }
+            self.is_drained = true;
             return batch.set_filled([]);
         }
     }
+
+    fn is_drained(&self) -> bool {
+        self.is_drained
+    }
 }
+
+/// How many messages to ask for after `filled` came, the last of them large or not. One slot stays in the cache, and a large
+/// message is worth a call; many small ones are not. Each slot asked for costs even if it stays empty.
+fn next_slots(filled: usize, is_large: bool) -> usize {
+    if is_large { 1 } else { (2 * filled).clamp(FEW_SLOTS, RECV_SLOTS) }
+}
+
+/// What is asked for where traffic is sparse.
+const FEW_SLOTS: usize = 4;
 
 /// A message longer than this is worth a call of its own.
 const LARGE: usize = 8_192;

@@ -118,6 +118,9 @@ impl Inbound {
             // The slots are about to be filled anew. Within one receive a run goes on across messages: where the link has
             // no UDP GRO each message is a single datagram, and this is worth 1.9 times the throughput.
             message.end_run();
+            if socket.is_drained() {
+                return Turn::Drained;
+            }
         }
         Turn::More
     }
