@@ -38,8 +38,8 @@ pub(crate) struct SocketOptions {
     pub(crate) gro: bool,
     /// `SO_MARK`, by which policy routing keeps meshd's own datagrams out of the mesh. Needs `CAP_NET_ADMIN`.
     pub(crate) mark: Option<NonZeroU32>,
-    /// Bytes that may wait to be read. More is throughput, less is latency under load: 4 MiB against 1 MiB was +4..10 %
-    /// throughput and twice the loaded ping (`reference/spike.md` §2).
+    /// Bytes that may wait to be read: the queue that a packet stands in under load. Half of it halves the loaded ping and
+    /// costs throughput, twice of it doubles the ping and brings nothing (`docs/performance.md`).
     pub(crate) receive_buffer: usize,
     /// Bytes that may wait to be sent: large enough for some sixteen super-packets per turn, small enough to push back.
     pub(crate) send_buffer: usize,
@@ -47,7 +47,7 @@ pub(crate) struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { gso: true, gro: true, mark: None, receive_buffer: 4 << 20, send_buffer: 2 << 20 }
+        Self { gso: true, gro: true, mark: None, receive_buffer: 3 << 19, send_buffer: 2 << 20 }
     }
 }
 
