@@ -1,7 +1,7 @@
 //! The TUN device against the kernel, each test in a network namespace of its own.
 
 use std::net::{SocketAddr, UdpSocket as StdSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -24,6 +24,12 @@ fn open(queues: usize, most: OffloadLevel) -> (Vec<TunDevice>, DeviceInfo) {
     ip("link set m0 up");
     ip("addr add 10.9.0.1/24 dev m0");
     ip("addr add fd09::1/64 dev m0 nodad");
+    // Even so the kernel takes it into use a moment later, in a work queue; until then nothing for it is delivered.
+    let started = Instant::now();
+    while StdSocket::bind("[fd09::1]:0").is_err() {
+        assert!(started.elapsed() < Duration::from_secs(5), "fd09::1 is never ready");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     opened
 }
 
