@@ -96,7 +96,7 @@ fn row(peer: &PeerLine) -> [String; COLUMNS] {
 
 fn table(out: &mut String, rows: &[[String; COLUMNS]]) {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
@@ -140,6 +140,18 @@ fn span(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_shows_every_column_and_aligns_them() {
+        let row = |prefix: &str| std::array::from_fn(|column| format!("{prefix}{column}"));
+        let mut out = String::new();
+        table(&mut out, &[row("head"), row("c")]);
+        assert_eq!(
+            out,
+            "head0  head1  head2  head3  head4  head5  head6  head7\n\
+             c0     c1     c2     c3     c4     c5     c6     c7\n"
+        );
+    }
 
     #[test]
     fn byte_counts_have_three_digits_and_a_unit() {
