@@ -16,14 +16,14 @@ use crate::arguments::Arguments;
 use crate::machine::{self, Machine};
 use crate::measure::{Guesses, measure};
 use crate::peers::Peer;
-use crate::record::{PeerRecord, Record};
+use crate::record::{PeerRecord, Record, Setting};
 use crate::{Outcome, plot, table, tools};
 
 /// The format of the JSON record.
 const FORMAT: u32 = 1;
 
 /// Tells the inside whether it is in a user namespace.
-pub(crate) const ROOT: &str = "MESHD_BENCH_ROOT";
+const ROOT: &str = "MESHD_BENCH_ROOT";
 
 /// Runs this program again in fresh namespaces.
 pub(crate) fn outside(arguments: &Arguments) -> Outcome<ExitCode> {
@@ -80,10 +80,9 @@ pub(crate) fn inside(arguments: &Arguments) -> Outcome {
     write(&record, &arguments.out)
 }
 
-fn begin(arguments: &Arguments) -> Outcome<Record> {
-    let peers = arguments.chosen()?.into_iter().map(|peer| entry(peer, arguments)).collect();
-    Ok(Record {
-        format: FORMAT,
+/// What every figure of this run will depend on.
+pub(crate) fn setting(arguments: &Arguments) -> Setting {
+    Setting {
         date: machine::date(),
         machine: Machine::this(),
         congestion_control: arguments.congestion.clone(),
@@ -91,8 +90,12 @@ fn begin(arguments: &Arguments) -> Outcome<Record> {
         rounds: arguments.rounds,
         tcp_seconds: arguments.secs,
         user_namespace: env::var_os(ROOT).is_none(),
-        peers,
-    })
+    }
+}
+
+fn begin(arguments: &Arguments) -> Outcome<Record> {
+    let peers = arguments.chosen()?.into_iter().map(|peer| entry(peer, arguments)).collect();
+    Ok(Record { format: FORMAT, setting: setting(arguments), peers })
 }
 
 fn entry(peer: &'static Peer, arguments: &Arguments) -> PeerRecord {
@@ -152,7 +155,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 
 fn write(record: &Record, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
-    let stem = folder.join(&record.date);
+    let stem = folder.join(&record.setting.date);
     let (json, svg) = (stem.with_extension("json"), stem.with_extension("svg"));
     fs::write(&json, serde_json::to_string_pretty(record)? + "\n")?;
     fs::write(&svg, plot::svg(record))?;

@@ -39,7 +39,7 @@ pub(crate) fn svg(record: &Record) -> String {
          <text x=\"10\" y=\"20\" font-size=\"15\">meshd and others, {date}</text>\n\
          <text x=\"10\" y=\"38\" fill=\"#555\">{subtitle}</text>\n",
         width = 2 * PANEL_WIDTH,
-        date = escape(&record.date),
+        date = escape(&record.setting.date),
         subtitle = escape(&subtitle(record)),
     );
     for (number, metric) in metrics.into_iter().enumerate() {
@@ -50,10 +50,11 @@ pub(crate) fn svg(record: &Record) -> String {
 }
 
 fn subtitle(record: &Record) -> String {
-    let wire = if record.wire { ", link without offloads" } else { "" };
+    let setting = &record.setting;
+    let wire = if setting.wire { ", link without offloads" } else { "" };
     format!(
         "Linux {}, {}, {} cores, {}{wire}; medians of {} rounds, lines from minimum to maximum",
-        record.machine.kernel, record.machine.cpu, record.machine.cores, record.congestion_control, record.rounds
+        setting.machine.kernel, setting.machine.cpu, setting.machine.cores, setting.congestion_control, setting.rounds
     )
 }
 

@@ -14,6 +14,14 @@ use crate::statistics::Spread;
 pub(crate) struct Record {
     /// Raised when a field changes its meaning.
     pub(crate) format: u32,
+    #[serde(flatten)]
+    pub(crate) setting: Setting,
+    pub(crate) peers: Vec<PeerRecord>,
+}
+
+/// What every figure of a run depends on.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Setting {
     /// UTC.
     pub(crate) date: String,
     pub(crate) machine: Machine,
@@ -22,7 +30,6 @@ pub(crate) struct Record {
     pub(crate) rounds: u32,
     pub(crate) tcp_seconds: u32,
     pub(crate) user_namespace: bool,
-    pub(crate) peers: Vec<PeerRecord>,
 }
 
 /// A peer in a run.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Group, METRICS, Metric, PeerRecord, Record, Round};
+use crate::record::{Group, METRICS, Metric, PeerRecord, Record, Round, Setting};
+use crate::statistics::Spread;
 
 /// The peer that the others are compared with.
 pub(crate) const REFERENCE: &str = "meshd";
@@ -29,20 +30,7 @@ pub(crate) fn progress(name: &str, round: &Round) -> String {
 
 /// Every table, and below them who is missing or failed.
 pub(crate) fn markdown(record: &Record) -> String {
-    let machine = &record.machine;
-    let mut text = format!(
-        "{} · Linux {} · {} · {} cores · {}{}{}\n\
-         Medians of {} rounds (min–max) and the ratio to {REFERENCE}; TCP runs of {} s.\n",
-        record.date,
-        machine.kernel,
-        machine.cpu,
-        machine.cores,
-        record.congestion_control,
-        if record.wire { " · link without offloads" } else { "" },
-        if record.user_namespace { " · rootless" } else { "" },
-        record.rounds,
-        record.tcp_seconds,
-    );
+    let mut text = head(&record.setting) + "\n" + &method(&record.setting, REFERENCE);
     for (group, title) in GROUPS {
         let metrics: Vec<&Metric> = METRICS.iter().filter(|metric| metric.group == group).collect();
         let has_figures = |metric: &&Metric| record.peers.iter().any(|peer| peer.medians.contains_key(metric.key));
@@ -51,6 +39,27 @@ pub(crate) fn markdown(record: &Record) -> String {
         }
     }
     text + &troubles(record)
+}
+
+/// When, where and how it was measured, in one line without its end.
+pub(crate) fn head(setting: &Setting) -> String {
+    let machine = &setting.machine;
+    format!(
+        "{} · Linux {} · {} · {} cores · {}{}{}",
+        setting.date,
+        machine.kernel,
+        machine.cpu,
+        machine.cores,
+        setting.congestion_control,
+        if setting.wire { " · link without offloads" } else { "" },
+        if setting.user_namespace { " · rootless" } else { "" },
+    )
+}
+
+/// What stands in a cell, in one line.
+pub(crate) fn method(setting: &Setting, reference: &str) -> String {
+    let Setting { rounds, tcp_seconds, .. } = setting;
+    format!("Medians of {rounds} rounds (min–max) and the ratio to {reference}; TCP runs of {tcp_seconds} s.\n")
 }
 
 fn one_table(record: &Record, metrics: &[&Metric]) -> String {
@@ -73,16 +82,19 @@ fn label(peer: &PeerRecord) -> String {
     }
 }
 
-/// `6.84 (6.76–6.90) 1.00x`.
 fn cell(peer: &PeerRecord, reference: Option<&PeerRecord>, metric: &Metric) -> String {
     let Some(spread) = peer.medians.get(metric.key) else { return "-".to_owned() };
-    let decimals = metric.decimals;
+    let base = reference.and_then(|reference| reference.medians.get(metric.key));
+    figure(spread, metric.decimals, base)
+}
+
+/// `6.84 (6.76–6.90) 1.00x`, the last where there is something to compare with.
+pub(crate) fn figure(spread: &Spread, decimals: usize, base: Option<&Spread>) -> String {
     let mut text = format!("{:.decimals$}", spread.median);
     if spread.count > 1 {
         let _ = write!(text, " ({:.decimals$}–{:.decimals$})", spread.min, spread.max);
     }
-    let base = reference.and_then(|reference| reference.medians.get(metric.key)).map(|base| base.median);
-    if let Some(base) = base.filter(|base| *base > 0.0) {
+    if let Some(base) = base.map(|base| base.median).filter(|base| *base > 0.0) {
         let _ = write!(text, " {:.2}x", spread.median / base);
     }
     text
@@ -133,10 +145,8 @@ pub(crate) mod tests {
         peer
     }
 
-    pub(crate) fn record() -> Record {
-        let missing = PeerRecord { missing: Some("apt-get install tinc".to_owned()), ..peer("tinc", &[]) };
-        Record {
-            format: 1,
+    pub(crate) fn setting() -> Setting {
+        Setting {
             date: "2026-11-21T06-03-04Z".to_owned(),
             machine: Machine {
                 kernel: "6.18".to_owned(),
@@ -151,6 +161,14 @@ pub(crate) mod tests {
             rounds: 3,
             tcp_seconds: 4,
             user_namespace: true,
+        }
+    }
+
+    pub(crate) fn record() -> Record {
+        let missing = PeerRecord { missing: Some("apt-get install tinc".to_owned()), ..peer("tinc", &[]) };
+        Record {
+            format: 1,
+            setting: setting(),
             peers: vec![peer("meshd", &[6.0, 8.0, 7.0]), peer("wireguard-go", &[2.1]), missing],
         }
     }

@@ -23,7 +23,6 @@ use serde_json::Value;
 use crate::arguments::Arguments;
 use crate::daemon::{Daemon, cpu_seconds};
 use crate::iperf::{Server, TcpRun};
-use crate::machine::{self, Machine};
 use crate::measure::{SETTLE, Tunnel, launch, tcp_run};
 use crate::peers::meshd::{self, MESHD, Others};
 use crate::testbed::{Side, Testbed};
@@ -101,13 +100,7 @@ fn begin(arguments: &Arguments, cases: &[Case]) -> ScaleRecord {
     ScaleRecord {
         format: FORMAT,
         kind: "scale",
-        date: machine::date(),
-        machine: Machine::this(),
-        congestion_control: arguments.congestion.clone(),
-        wire: arguments.wire,
-        rounds: arguments.rounds,
-        tcp_seconds: arguments.secs,
-        user_namespace: env::var_os(compare::ROOT).is_none(),
+        setting: compare::setting(arguments),
         configured: arguments.configured,
         live: arguments.live,
         storm_per_second: arguments.storm,
@@ -119,7 +112,7 @@ fn begin(arguments: &Arguments, cases: &[Case]) -> ScaleRecord {
 
 fn write(record: &ScaleRecord, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
-    let file = folder.join(format!("{}-scale.json", record.date));
+    let file = folder.join(format!("{}-scale.json", record.setting.date));
     fs::write(&file, serde_json::to_string_pretty(record)? + "\n")?;
     println!("Kept in {}", file.display());
     Ok(())

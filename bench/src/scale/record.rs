@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::machine::Machine;
-use crate::record::Tcp;
+use crate::record::{Setting, Tcp};
 use crate::statistics::Spread;
 
 /// One run, as it is written to its JSON file.
@@ -15,14 +14,8 @@ pub(super) struct ScaleRecord {
     pub(super) format: u32,
     /// Tells it from the record of a comparison.
     pub(super) kind: &'static str,
-    /// UTC.
-    pub(super) date: String,
-    pub(super) machine: Machine,
-    pub(super) congestion_control: String,
-    pub(super) wire: bool,
-    pub(super) rounds: u32,
-    pub(super) tcp_seconds: u32,
-    pub(super) user_namespace: bool,
+    #[serde(flatten)]
+    pub(super) setting: Setting,
     pub(super) configured: u32,
     pub(super) live: u32,
     pub(super) storm_per_second: u32,

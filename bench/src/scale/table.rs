@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::record::{CaseRecord, METRICS, Metric, ScaleRecord, ScaleRound};
+use crate::table::{figure, head, method};
 
 /// One line about a round that was just measured.
 pub(super) fn progress(name: &str, round: &ScaleRound) -> String {
@@ -17,23 +18,11 @@ pub(super) fn progress(name: &str, round: &ScaleRound) -> String {
 
 /// The table, the memory per peer and per session, and below them what failed.
 pub(super) fn markdown(record: &ScaleRecord) -> String {
-    let machine = &record.machine;
+    let ScaleRecord { setting, configured, live, storm_per_second, .. } = record;
     let mut text = format!(
-        "{} · Linux {} · {} · {} cores · {}{}{}\n\
-         {} peers configured, {} sessions, storms of {} initiations/s.\n\
-         Medians of {} rounds (min–max) and the ratio to one peer; TCP runs of {} s.\n\n",
-        record.date,
-        machine.kernel,
-        machine.cpu,
-        machine.cores,
-        record.congestion_control,
-        if record.wire { " · link without offloads" } else { "" },
-        if record.user_namespace { " · rootless" } else { "" },
-        record.configured,
-        record.live,
-        record.storm_per_second,
-        record.rounds,
-        record.tcp_seconds,
+        "{}\n{configured} peers configured, {live} sessions, storms of {storm_per_second} initiations/s.\n{}\n",
+        head(setting),
+        method(setting, "one peer"),
     );
     let titles: Vec<&str> = METRICS.iter().map(|metric| metric.title).collect();
     let _ = writeln!(text, "| case | {} |\n|{}", titles.join(" | "), "---|".repeat(METRICS.len() + 1));
@@ -55,26 +44,17 @@ pub(super) fn markdown(record: &ScaleRecord) -> String {
     text + "\n"
 }
 
-/// `6.84 (6.76–6.90) 0.99x`.
 fn cell(case: &CaseRecord, reference: Option<&CaseRecord>, metric: &Metric) -> String {
     let Some(spread) = case.medians.get(metric.key) else { return "-".to_owned() };
-    let decimals = metric.decimals;
-    let mut text = format!("{:.decimals$}", spread.median);
-    if spread.count > 1 {
-        let _ = write!(text, " ({:.decimals$}–{:.decimals$})", spread.min, spread.max);
-    }
-    let base = reference.and_then(|reference| reference.medians.get(metric.key)).map(|base| base.median);
-    if let Some(base) = base.filter(|base| metric.is_compared && *base > 0.0) {
-        let _ = write!(text, " {:.2}x", spread.median / base);
-    }
-    text
+    let base = reference.filter(|_| metric.is_compared).and_then(|reference| reference.medians.get(metric.key));
+    figure(spread, metric.decimals, base)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Tcp;
-    use crate::table::tests::record as comparison;
+    use crate::table::tests::setting;
 
     fn case(name: &'static str, gbps: &[f64], resident: [f64; 2]) -> CaseRecord {
         let tcp = |gbps| Tcp {
@@ -98,13 +78,7 @@ mod tests {
         let mut record = ScaleRecord {
             format: 1,
             kind: "scale",
-            date: "2026-11-21T06-03-04Z".to_owned(),
-            machine: comparison().machine,
-            congestion_control: "cubic".to_owned(),
-            wire: false,
-            rounds: 3,
-            tcp_seconds: 4,
-            user_namespace: true,
+            setting: setting(),
             configured: 10_000,
             live: 1_000,
             storm_per_second: 5_000,
