@@ -72,9 +72,9 @@ pub struct InterfaceConfig {
     pub name: String,
     /// Bytes of the longest inner packet, 1280 to 9000.
     pub mtu: u16,
-    /// Routing table for the mesh's routes; none of the kernel's own.
+    /// Routing table for the mesh's routes: the kernel's main (254), or one that is not the kernel's.
     pub table: u32,
-    /// Firewall mark of the daemon's own datagrams, so that they never enter the mesh; not 0.
+    /// Firewall mark of the daemon's own datagrams, by which rules for a table of their own leave them out; not 0.
     pub mark: u32,
 }
 

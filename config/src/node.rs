@@ -23,10 +23,12 @@ const INTERFACE: &str = "mesh0";
 const MTU: u16 = 1420;
 /// 1280 is the least that IPv6 works with (RFC 8200 §5); 9000 is a jumbo frame.
 const MTU_RANGE: RangeInclusive<u32> = 1280..=9000;
-/// Table and mark of the daemon's policy routing; the port's number, so that one number is to be remembered.
+/// Mark of the daemon's datagrams, and the routing table that is proposed; the port's number, so that one number is to be remembered.
 const ROUTING: u32 = DEFAULT_PORT as u32;
+/// The table that is looked at without any rule (`linux/rtnetlink.h`: `RT_TABLE_MAIN`).
+const MAIN_TABLE: u32 = 254;
 /// The kernel's own routing tables: unspec, default, main, local (`linux/rtnetlink.h`).
-const KERNEL_TABLES: [u32; 4] = [0, 253, 254, 255];
+const KERNEL_TABLES: [u32; 4] = [0, 253, MAIN_TABLE, 255];
 /// New keys at 120 s; a session is refused after 180 s (WireGuard §6.1).
 const REKEY: Duration = Duration::from_secs(120);
 const REKEY_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(180);
@@ -153,7 +155,7 @@ fn interface(reader: &mut Reader<'_>, root: &DeTable<'_>) -> InterfaceConfig {
     InterfaceConfig {
         name: reader.optional(section, "name", interface_name).map_or_else(|| INTERFACE.to_owned(), |name| name.value),
         mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(MTU),
-        table: reader.optional(section, "table", routing_table).map_or(ROUTING, |table| table.value),
+        table: reader.optional(section, "table", routing_table).map_or(MAIN_TABLE, |table| table.value),
         mark: number(reader, section, "mark", &(1..=u32::MAX)).unwrap_or(ROUTING),
     }
 }
@@ -178,10 +180,14 @@ fn interface_name(value: &DeValue<'_>) -> Result<String, Fault> {
 }
 
 fn routing_table(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let table = scalar::integer(value, &(0..=u32::MAX))?;
+    if value.as_str() == Some("main") {
+        return Ok(MAIN_TABLE);
+    }
+    let help = || format!("write \"main\", or the number of a free one, such as {ROUTING}");
+    let table = scalar::integer(value, &(0..=u32::MAX)).map_err(|fault| Fault::new(fault.message).help(help()))?;
     if KERNEL_TABLES.contains(&table) {
         let fault = Fault::new(format!("{table} is one of the kernel's own routing tables"));
-        return Err(fault.help(format!("use a free one, such as {ROUTING}")));
+        return Err(fault.help(help()));
     }
     Ok(table)
 }

@@ -31,6 +31,7 @@ use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
 use crate::sys::heap;
+use crate::underlay::Underlay;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -91,13 +92,15 @@ async fn run(config: Config) -> Result<(), Error> {
     let server = Server::bind(&config.api.socket)
         .await
         .map_err(|e| format!("cannot listen on the API socket {}: {e}", config.api.socket.display()))?;
-    let mut host = Host::new(HostSettings {
+    let settings = HostSettings {
         table: config.interface.table,
         mark: config.interface.mark,
         ..HostSettings::new(config.interface.name.clone(), config.state.dir.clone())
-    })?;
+    };
+    let underlay = Underlay::default();
+    let mut host = Host::new(settings, underlay.clone())?;
     host.recover().await?;
-    let mut driver = match assemble(&config, host, server).await {
+    let mut driver = match assemble(&config, underlay, host, server).await {
         Ok(driver) => driver,
         Err(failure) => {
             let (mut host, error) = *failure;
@@ -123,8 +126,13 @@ async fn run(config: Config) -> Result<(), Error> {
 }
 
 /// Opens device and sockets, configures the machine, starts the workers. On failure gives the host back, to be put back.
-async fn assemble(config: &Config, mut host: Host, server: Server) -> Result<(Driver, Vec<worker::Handle>), Failure> {
-    let parts = match open(config) {
+async fn assemble(
+    config: &Config,
+    underlay: Underlay,
+    mut host: Host,
+    server: Server,
+) -> Result<(Driver, Vec<worker::Handle>), Failure> {
+    let parts = match open(config, underlay) {
         Ok(parts) => parts,
         Err(error) => return Err(Box::new((host, error))),
     };
@@ -151,7 +159,7 @@ struct Parts {
     suites: Suites,
 }
 
-fn open(config: &Config) -> Result<Parts, Error> {
+fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
     let suites = offered(config.dataplane.ciphers, supported_suites())?;
     let interface = &config.interface;
     let workers = usize::from(config.dataplane.workers);
@@ -170,6 +178,7 @@ fn open(config: &Config) -> Result<Parts, Error> {
     let options = SocketOptions {
         gso: config.dataplane.uses(Offload::UdpGso),
         gro: config.dataplane.uses(Offload::UdpGro),
+        underlay,
         mark: NonZeroU32::new(interface.mark),
         ..SocketOptions::default()
     };

@@ -11,6 +11,7 @@ mod report;
 mod resolver;
 mod state;
 mod sys;
+mod underlay;
 
 /// Wipes whatever is freed. Our own secrets wipe themselves; the key schedules inside ring and the handshake states inside
 /// snow do not, and would lie around in the heap. Nothing is allocated per packet, so this costs nothing there.

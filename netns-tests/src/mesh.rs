@@ -26,6 +26,8 @@ pub struct Mesh {
     pub communities: Vec<(String, Vec<String>)>,
     /// Lines for each node's `meshd.toml` beyond what the harness writes, such as `[session]` and `rekey = "1s"`.
     pub settings: String,
+    /// Lines for each node's `[interface]` beyond its name.
+    pub interface: String,
     /// The `[log] level` of every node.
     pub log_level: String,
     directory: PathBuf,
@@ -118,6 +120,7 @@ impl Mesh {
             endpoints: Vec::new(),
             communities: Vec::new(),
             settings: String::new(),
+            interface: String::new(),
             log_level: "debug".to_owned(),
             directory: lab.directory().to_owned(),
         }
@@ -237,7 +240,7 @@ impl Mesh {
     fn node_toml(&self, name: &str, folder: &Path) -> String {
         format!(
             "[node]\nname = {name:?}\nkey_file = {key:?}\nmesh = {mesh:?}\n\n\
-             [interface]\nname = \"mesh0\"\n\n[listen]\nport = {DEFAULT_PORT}\n\n\
+             [interface]\nname = \"mesh0\"\n{interface}\n[listen]\nport = {DEFAULT_PORT}\n\n\
              [api]\nsocket = {socket:?}\n\n[state]\ndir = {state:?}\n\n[log]\nlevel = {level:?}\n\n{settings}",
             key = folder.join("private.key"),
             mesh = folder.join("mesh.toml"),
@@ -245,6 +248,7 @@ impl Mesh {
             state = folder.join("state"),
             level = self.log_level,
             settings = self.settings,
+            interface = self.interface,
         )
     }
 

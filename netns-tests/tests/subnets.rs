@@ -160,3 +160,44 @@ fn a_route_of_the_mesh_never_shadows_a_connected_prefix() {
         assert_eq!(ping(&sites.beijing, "10.234.0.10", 2).lost(), 0, "the rest of what is announced");
     });
 }
+
+/// The two ways in which routes can stand: in table main, and in a table of meshd's own.
+const TABLES: [&str; 2] = ["table = \"main\"\n", "table = 6374\n"];
+
+#[test]
+fn a_peer_whose_own_network_is_announced_is_dialled_outside_the_mesh_and_reached_inside() {
+    in_lab(|lab| {
+        let router = lab.router("router");
+        let [one, two] = ["one", "two"].map(|name| lab.host(name));
+        let nets = [["192.0.2.0/24", "2001:db8:1::/64"], ["198.51.100.0/24", "2001:db8:2::/64"]];
+        let outer = [["192.0.2.1", "2001:db8:1::1"], ["198.51.100.1", "2001:db8:2::1"]];
+        lab.cable(&one, &["192.0.2.1/24", "2001:db8:1::1/64"], &router, &["192.0.2.254/24", "2001:db8:1::ff/64"]);
+        lab.cable(&two, &["198.51.100.1/24", "2001:db8:2::1/64"], &router, &["198.51.100.254/24", "2001:db8:2::ff/64"]);
+        for (host, gateways) in
+            [(&one, ["192.0.2.254", "2001:db8:1::ff"]), (&two, ["198.51.100.254", "2001:db8:2::ff"])]
+        {
+            for gateway in gateways {
+                host.ok(&format!("ip route add default via {gateway}"));
+            }
+        }
+        for (table, family) in TABLES.into_iter().flat_map(|table| [(table, 0), (table, 1)]) {
+            let mut mesh = Mesh::new(lab, "wan");
+            mesh.interface = table.to_owned();
+            mesh.connector("a.one", &one, outer[0][family]).address("10.99.0.1").subnets(&nets[0]);
+            mesh.connector("b.two", &two, outer[1][family]).address("10.99.0.2").subnets(&nets[1]);
+            mesh.community("both", &["a.one", "b.two"]);
+            let wire = Tap::on(&router, "eth0");
+            let _daemons = mesh.up_all();
+            let marker = b"the same address means two things";
+            for inner in ["10.99.0.2", outer[1][0], outer[1][1]] {
+                assert_eq!(one.route_interface(inner).as_deref(), Some("mesh0"), "{table} {inner}");
+                assert_eq!(ping(&one, inner, 3).lost(), 0, "{table} {family} {inner}");
+                let sent =
+                    netns_tests::traffic::tcp_transfer_marked(&one, &two, inner, Transfer::of(5_000_000), marker);
+                assert_ne!(sent.seen_source.ip().to_string(), outer[0][family], "from the mesh address");
+            }
+            assert!(wire.udp_between(outer[0][family], outer[1][family]).len() > 100, "{table} {family}");
+            assert!(!wire.contains(marker), "{table} {family}: went past the mesh");
+        }
+    });
+}

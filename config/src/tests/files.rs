@@ -65,7 +65,7 @@ fn the_defaults_are_those_of_the_reference() {
     assert_eq!(config.node.preshared_key.as_bytes(), PresharedKey::NONE.as_bytes());
     assert_eq!(config.node.mesh_file, Some(site.path("mesh.toml")));
     assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("mesh0", 1420));
-    assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (6374, 6374, 6374));
+    assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (254, 6374, 6374));
     let seconds = Duration::from_secs;
     let session = config.session;
     assert_eq!((session.rekey, session.idle, session.keepalive), (seconds(120), seconds(180), Some(seconds(25))));

@@ -64,10 +64,16 @@ fn numbers_have_bounds() {
         refuses(
             &format!("[interface]\ntable = {table}"),
             &format!(
-                "meshd.toml:4:9: [interface] table: {table} is one of the kernel's own routing tables; use a free one, such as 6374"
+                "meshd.toml:4:9: [interface] table: {table} is one of the kernel's own routing tables\n    \
+                help: write \"main\", or the number of a free one, such as 6374"
             ),
         );
     }
+    refuses(
+        "[interface]\ntable = \"mian\"",
+        "meshd.toml:4:9: [interface] table: must be an integer, not a text; \
+         write \"main\", or the number of a free one, such as 6374",
+    );
     assert_eq!(
         node_problems("[node]\nname = \"a.b\"\n[interface]\nmtu = 9000\ntable = 4294967295\nmark = 0xffff_ffff"),
         [""; 0]

@@ -12,6 +12,7 @@ use proto::data::{Socket, SocketSend};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::sys::udp::{self, KernelAddr, Message, Receiver, Sender, SocketOption};
+use crate::underlay::{Reader, Underlay, Way};
 use egress::{Egress, Request};
 
 mod egress;
@@ -20,6 +21,8 @@ mod egress;
 pub(crate) struct UdpSocket {
     socket: StdSocket,
     family: Family,
+    underlay: Underlay,
+    ways: Reader,
     egress: Egress,
     sender: Sender,
     receiver: Receiver,
@@ -30,13 +33,15 @@ pub(crate) struct UdpSocket {
 }
 
 /// How to open sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct SocketOptions {
     /// Use UDP GSO where the kernel has it.
     pub(crate) gso: bool,
     /// Use UDP GRO where the kernel has it.
     pub(crate) gro: bool,
-    /// `SO_MARK`, by which policy routing keeps meshd's own datagrams out of the mesh. Needs `CAP_NET_ADMIN`.
+    /// Keeps datagrams out of the mesh where its routes stand in table main.
+    pub(crate) underlay: Underlay,
+    /// `SO_MARK`, which keeps them out of it where its routes have a table of their own. Needs `CAP_NET_ADMIN`.
     pub(crate) mark: Option<NonZeroU32>,
     /// Bytes that may wait to be read: the queue that a packet stands in under load. Half of it halves the loaded ping and
     /// costs throughput, twice of it doubles the ping and brings nothing (`docs/performance.md`).
@@ -47,7 +52,8 @@ pub(crate) struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { gso: true, gro: true, mark: None, receive_buffer: 3 << 19, send_buffer: 2 << 20 }
+        let (receive_buffer, send_buffer) = (3 << 19, 2 << 20);
+        Self { gso: true, gro: true, underlay: Underlay::default(), mark: None, receive_buffer, send_buffer }
     }
 }
 
@@ -133,7 +139,7 @@ impl UdpSocket {
     /// # Errors
     /// `EMFILE` and the like.
     pub(crate) fn try_clone_sender(&self) -> io::Result<UdpSender> {
-        Ok(UdpSender { socket: self.socket.try_clone()?, family: self.family })
+        Ok(UdpSender { socket: self.socket.try_clone()?, family: self.family, underlay: self.underlay.clone() })
     }
 
     fn bind_one(family: Family, port: u16, sharing: Sharing, options: &SocketOptions) -> io::Result<Self> {
@@ -163,6 +169,8 @@ impl UdpSocket {
         Ok(Self {
             socket: socket.into(),
             family,
+            underlay: options.underlay.clone(),
+            ways: options.underlay.reader(),
             egress: Egress::new(gso),
             sender: Sender::new(),
             receiver: Receiver::new(),
@@ -208,10 +216,31 @@ impl Family {
         }
     }
 
-    /// `batch` as one message; `None` where its destination has no address of this kind.
-    fn message(self, batch: &SendBatch) -> Option<Message<'_>> {
-        let to = self.kernel_addr(batch.destination())?;
-        Some(Message { to, bytes: batch.bytes(), stride: stride_of(batch) })
+    /// How to tell the kernel where a datagram goes, and by which interface if not by the one that it finds itself.
+    fn place(self, address: SocketAddr, way: Way) -> io::Result<Place> {
+        let to = self.kernel_addr(address).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+        match way {
+            Way::Kernel => Ok(Place { to, interface: None }),
+            Way::By(interface) => Ok(Place { to, interface: Some(interface) }),
+            Way::Nowhere => Err(io::Error::from_raw_os_error(libc::ENETUNREACH)),
+        }
+    }
+}
+
+/// Where a datagram goes, and by which interface.
+#[derive(Clone, Copy)]
+struct Place {
+    to: KernelAddr,
+    interface: Option<NonZeroU32>,
+}
+
+impl Place {
+    const fn message(self, bytes: &[u8], stride: Option<u16>) -> Message<'_> {
+        Message { to: self.to, interface: self.interface, bytes, stride }
+    }
+
+    fn batch(self, batch: &SendBatch) -> Message<'_> {
+        self.message(batch.bytes(), stride_of(batch))
     }
 }
 
@@ -231,18 +260,19 @@ impl Socket for UdpSocket {
     /// rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers would drop
     /// what they have seen.
     fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
-        let (fd, family, sender) = (self.socket.as_fd(), self.family, &mut self.sender);
+        let (fd, family, sender, ways) = (self.socket.as_fd(), self.family, &mut self.sender, &mut self.ways);
+        let mut place = |to: SocketAddr| family.place(to, ways.to(to.ip()));
         let Some(first) = batches.first() else { return SocketSend::Sent(0) };
-        let Some(to) = family.kernel_addr(first.destination()) else { return self.egress.drop_all(first) };
+        let Ok(first_place) = place(first.destination()) else { return self.egress.drop_all(first) };
         self.egress.send(batches, Instant::now, |request| match request {
-            Request::Together { count } => sender.send(fd, batches.iter().take(count).map_while(|b| family.message(b))),
-            Request::Whole => {
-                let message = Message { to, bytes: first.bytes(), stride: stride_of(first) };
-                udp::send(fd, &message).map(|()| first.count())
+            Request::Together { count } => {
+                let places =
+                    batches.iter().take(count).map_while(|batch| Some((batch, place(batch.destination()).ok()?)));
+                sender.send(fd, places.map(|(batch, place)| place.batch(batch)))
             }
+            Request::Whole => udp::send(fd, &first_place.batch(first)).map(|()| first.count()),
             Request::Singles { from } => {
-                let single = |bytes| Message { to, bytes, stride: None };
-                sender.send(fd, first.datagrams().skip(from).map(single))
+                sender.send(fd, first.datagrams().skip(from).map(|bytes| first_place.message(bytes, None)))
             }
         })
     }
@@ -316,18 +346,17 @@ fn meta_of(message: udp::Received, stats: &mut ReceiveStats) -> RecvMeta {
 pub(crate) struct UdpSender {
     socket: StdSocket,
     family: Family,
+    underlay: Underlay,
 }
 
 impl UdpSender {
     /// Sends one datagram. Never blocks.
     ///
     /// # Errors
-    /// Those of `sendto(2)`; `EAFNOSUPPORT` for IPv6 on a machine that has none.
+    /// Those of `sendto(2)`; `EAFNOSUPPORT` for IPv6 on a machine that has none, `ENETUNREACH` where only the mesh leads there.
     pub(crate) fn send_to(&self, datagram: &[u8], destination: SocketAddr) -> io::Result<()> {
-        let Some(to) = self.family.kernel_addr(destination) else {
-            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
-        };
-        udp::send(self.socket.as_fd(), &Message { to, bytes: datagram, stride: None })
+        let place = self.family.place(destination, self.underlay.to(destination.ip()))?;
+        udp::send(self.socket.as_fd(), &place.message(datagram, None))
     }
 }
 

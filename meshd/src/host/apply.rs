@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,11 +11,11 @@ use super::Host;
 use super::error::{During as _, HostError};
 use super::journal::{Kernel, LinkBefore};
 use super::netlink::{
-    ADDRESS_MODE_NONE, Address, LOCAL_TABLE, Link, LinkSettings, MAIN_TABLE, Route, RouteKind, RouteRequest, RouteSpec,
-    RuleSpec,
+    ADDRESS_MODE_NONE, Address, LOCAL_TABLE, Link, LinkSettings, Route, RouteKind, RouteRequest, RouteSpec, RuleSpec,
 };
-use super::plan::{HostNote, Plan, ROUTE_PROTOCOL};
+use super::plan::{DEFAULT_NUMBER, HostNote, MAIN_TABLE, Plan, ROUTE_PROTOCOL};
 use super::routes::{Action, Change, Desired, MainRoute, Present, changes, desired_routes, in_mesh};
+use crate::underlay::Ways;
 
 /// How often, and how far apart, to look for the local routes of new addresses: half a second in all, after which it is better to
 /// start without one than not at all.
@@ -144,19 +145,27 @@ impl Host {
     }
 
     async fn set_routes(&mut self, plan: &Plan, links: &[Link], index: u32) -> Result<(), HostError> {
+        let table = self.settings.table;
         let main = self.netlink.routes(MAIN_TABLE).await.during("list", "routes of table main")?;
-        let table =
-            self.netlink.routes(self.settings.table).await.during("list routes of table", self.settings.table)?;
-        let main: Vec<MainRoute> = main.iter().filter_map(|route| main_route(route, links, index)).collect();
-        let (ours, others): (Vec<&Route>, Vec<&Route>) =
-            table.iter().partition(|route| route.protocol == ROUTE_PROTOCOL);
-        if !others.is_empty() {
-            self.notes.push(HostNote::TableShared { table: self.settings.table, others: others.len() });
-        }
-        let present: Vec<Present> = ours.into_iter().map(|route| present(route, index)).collect();
-        let (desired, notes) = desired_routes(plan, &main);
+        let main_routes: Vec<MainRoute> = main.iter().filter_map(|route| main_route(route, links, index)).collect();
+        let (mut desired, notes) = desired_routes(plan, &main_routes);
         self.notes.extend(notes);
         self.note_filters(&in_mesh(&plan.underlay, &desired), links, index);
+        let present: Vec<Present> = if self.settings.has_own_table() {
+            let routes = self.netlink.routes(table).await.during("list routes of table", table)?;
+            let (ours, others): (Vec<&Route>, Vec<&Route>) =
+                routes.iter().partition(|route| route.protocol == ROUTE_PROTOCOL);
+            if !others.is_empty() {
+                self.notes.push(HostNote::TableShared { table, others: others.len() });
+            }
+            ours.into_iter().map(|route| present(route, index)).collect()
+        } else {
+            // Within one table the longest prefix wins by itself.
+            desired.retain(|route| route.action == Action::Mesh);
+            // Before the routes: no datagram must follow them.
+            self.underlay.publish(ways(&desired, &main, index));
+            main.iter().filter(|route| is_ours(route, table, &[index])).map(|route| present(route, index)).collect()
+        };
         self.change_routes(&changes(&present, &desired), index).await
     }
 
@@ -190,8 +199,11 @@ impl Host {
     async fn set_rules(&self, has_ipv6: bool) -> Result<(), HostError> {
         let (table, priority, mark) = (self.settings.table, self.settings.priority, self.settings.mark);
         let rule = |v6| RuleSpec { v6, priority, mark, table, protocol: ROUTE_PROTOCOL };
-        let mut wanted = vec![rule(false)];
-        wanted.extend(has_ipv6.then(|| rule(true)));
+        let mut wanted = Vec::new();
+        if self.settings.has_own_table() {
+            wanted.push(rule(false));
+            wanted.extend(has_ipv6.then(|| rule(true)));
+        }
         let rules = self.netlink.rules().await.during("list", "routing rules")?;
         let ours: Vec<_> =
             rules.iter().filter(|r| r.spec.protocol == ROUTE_PROTOCOL && r.spec.table == table).collect();
@@ -249,6 +261,31 @@ fn main_route(route: &Route, links: &[Link], own: u32) -> Option<MainRoute> {
     }
 }
 
+/// Whether a route is of our making. In table main another instance may have some of the same kind, on its own interface.
+pub(super) fn is_ours(route: &Route, table: u32, own: &[u32]) -> bool {
+    let is_on_own = !route.interfaces.is_empty() && route.interfaces.iter().all(|index| own.contains(index));
+    route.protocol == ROUTE_PROTOCOL && (table != MAIN_TABLE || is_on_own)
+}
+
+/// The metric of our routes in a table.
+pub(super) const fn metric(table: u32) -> Option<u32> {
+    if table == MAIN_TABLE { Some(DEFAULT_NUMBER) } else { None }
+}
+
+/// The ways around these routes. The kernel lists routes of one prefix by metric, so the first is the one that it uses.
+fn ways(desired: &[Desired], main: &[Route], own: u32) -> Ways {
+    let mesh = desired.iter().map(|route| route.prefix).collect();
+    let others = main.iter().filter_map(|route| match route.kind {
+        RouteKind::Unicast => {
+            let interface = route.interfaces.iter().find(|index| **index != own)?;
+            Some((route.prefix, NonZeroU32::new(*interface)))
+        }
+        RouteKind::Refuse => Some((route.prefix, None)),
+        RouteKind::Throw | RouteKind::Other => None,
+    });
+    Ways::new(&mesh, others)
+}
+
 fn present(route: &Route, own: u32) -> Present {
     let action = match route.kind {
         RouteKind::Unicast if route.interfaces == [own] => Some(Action::Mesh),
@@ -263,12 +300,15 @@ fn request(change: &Change, table: u32, index: u32) -> RouteRequest {
         prefix: route.prefix,
         table,
         protocol: ROUTE_PROTOCOL,
+        metric: metric(table),
         interface: (route.action == Action::Mesh).then_some(index),
         source: route.source,
     };
     match change {
         Change::Add(route) => RouteRequest::Add(spec(route)),
         Change::Replace(route) => RouteRequest::Replace(spec(route)),
-        Change::Remove(prefix) => RouteRequest::Remove { prefix: *prefix, table, protocol: ROUTE_PROTOCOL },
+        Change::Remove(prefix) => {
+            RouteRequest::Remove { prefix: *prefix, table, protocol: ROUTE_PROTOCOL, metric: metric(table) }
+        }
     }
 }

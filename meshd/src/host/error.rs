@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::plan::Claim;
+
 /// Why a side effect could not be applied or undone.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
@@ -19,13 +21,13 @@ pub(crate) enum HostError {
     /// There is no interface of this name; the TUN device must exist before it is configured.
     #[error("there is no interface {0}: create the TUN device first")]
     NoInterface(String),
-    /// Another live process holds the journal or the routing table.
-    #[error("another meshd ({}) is using table {table}: stop it, or give this one its own table and state directory", process(*pid))]
+    /// Another live process holds the journal, the routing table or the interface.
+    #[error("another meshd ({}) is using {claim}: stop it, or give this one its own {} and state directory", process(*pid), claim.kind())]
     InUse {
         /// Its process id; `None` where it runs in a PID namespace that is invisible from here.
         pid: Option<i32>,
-        /// The routing table that both want.
-        table: u32,
+        /// What both want.
+        claim: Claim,
     },
     /// The journal of changes could not be kept, so nothing was changed.
     #[error("cannot {action} {}: {source}{}", path.display(), hint(source))]
@@ -80,7 +82,7 @@ mod tests {
         let text = refused.during("add route", "10.1.0.0/16").unwrap_err().to_string();
         assert!(text.starts_with("cannot add route 10.1.0.0/16: "), "{text}");
         assert!(text.contains("CAP_NET_ADMIN"), "{text}");
-        let text = HostError::InUse { pid: Some(7), table: 6374 }.to_string();
+        let text = HostError::InUse { pid: Some(7), claim: Claim::Table(6374) }.to_string();
         assert!(text.starts_with("another meshd (pid 7) is using table 6374"), "{text}");
     }
 }

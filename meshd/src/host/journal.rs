@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
 use super::netlink::LinkSettings;
+use super::plan::Claim;
 use super::sysctl::Forwarding;
 
 const FILE: &str = "undo.json";
@@ -82,11 +83,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Claims directory and table for the life of this value.
-    pub(super) fn claim(directory: &Path, table: u32) -> Result<Self, HostError> {
+    /// Claims directory and table, or interface, for the life of this value.
+    pub(super) fn claim(directory: &Path, claim: &Claim) -> Result<Self, HostError> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(during("create", directory))?;
-        let lock = lock(&directory.join(LOCK_FILE), table)?;
-        let name = claim_table(table)?;
+        let lock = lock(&directory.join(LOCK_FILE), claim)?;
+        let name = claim_name(claim)?;
         Ok(Self { directory: directory.to_owned(), written: None, _lock: lock, _name: name })
     }
 
@@ -147,7 +148,7 @@ fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostEr
     move |source| HostError::Journal { action, path, source }
 }
 
-fn lock(path: &Path, table: u32) -> Result<Flock<File>, HostError> {
+fn lock(path: &Path, claim: &Claim) -> Result<Flock<File>, HostError> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     match Flock::lock(file.map_err(during("open", path))?, FlockArg::LockExclusiveNonblock) {
@@ -163,19 +164,19 @@ fn lock(path: &Path, table: u32) -> Result<Flock<File>, HostError> {
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
-            Err(HostError::InUse { pid: text.trim().parse().ok(), table })
+            Err(HostError::InUse { pid: text.trim().parse().ok(), claim: claim.clone() })
         }
         Err((_, errno)) => Err(during("lock", path)(errno.into())),
     }
 }
 
-/// Claims a table in this network namespace, whatever state directory the other process has.
+/// Claims a table or an interface in this network namespace, whatever state directory the other process has.
 ///
 /// An abstract socket name is as wide as a routing table (one network namespace) and goes with its process. Anyone can take
 /// the name, so only a holder of our own user id counts: others must not be able to keep meshd from starting.
-fn claim_table(table: u32) -> Result<Option<UnixListener>, HostError> {
-    let claim = || -> io::Result<Result<UnixListener, (i32, u32)>> {
-        let address = SocketAddr::from_abstract_name(format!("meshd-table-{table}"))?;
+fn claim_name(claim: &Claim) -> Result<Option<UnixListener>, HostError> {
+    let take = || -> io::Result<Result<UnixListener, (i32, u32)>> {
+        let address = SocketAddr::from_abstract_name(format!("meshd {claim}"))?;
         match UnixListener::bind_addr(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let holder = getsockopt(&UnixStream::connect_addr(&address)?, PeerCredentials)?;
@@ -184,17 +185,17 @@ fn claim_table(table: u32) -> Result<Option<UnixListener>, HostError> {
             bound => bound.map(Ok),
         }
     };
-    match claim() {
+    match take() {
         Ok(Ok(listener)) => Ok(Some(listener)),
         Ok(Err((pid, uid))) if uid == nix::unistd::geteuid().as_raw() => {
-            Err(HostError::InUse { pid: (pid > 0).then_some(pid), table })
+            Err(HostError::InUse { pid: (pid > 0).then_some(pid), claim: claim.clone() })
         }
         Ok(Err((pid, uid))) => {
-            tracing::warn!(pid, uid, table, "another user's process holds the name of our routing table; ignored");
+            tracing::warn!(pid, uid, %claim, "another user's process holds the name of what is ours; ignored");
             Ok(None)
         }
         Err(error) => {
-            tracing::warn!(%error, table, "cannot tell whether another meshd uses our routing table");
+            tracing::warn!(%error, %claim, "cannot tell whether another meshd uses what is ours");
             Ok(None)
         }
     }
@@ -208,10 +209,10 @@ mod tests {
     fn a_journal_survives_its_process_and_a_torn_one_is_kept_aside() {
         let directory = tempfile::tempdir().unwrap();
         let undo = Undo { kernel: Kernel::current(), table: 9_001, interface: "t0".into(), ..Undo::default() };
-        let mut journal = Journal::claim(directory.path(), 9_001).unwrap();
+        let mut journal = Journal::claim(directory.path(), &Claim::Table(9_001)).unwrap();
         journal.write(&undo).unwrap();
         drop(journal);
-        let mut journal = Journal::claim(directory.path(), 9_001).unwrap();
+        let mut journal = Journal::claim(directory.path(), &Claim::Table(9_001)).unwrap();
         assert!(matches!(journal.load().unwrap(), Found::Undo(found) if *found == undo));
         fs::write(directory.path().join(FILE), "{\"table\":").unwrap();
         assert!(matches!(journal.load().unwrap(), Found::Unreadable { .. }));
@@ -219,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_owner_is_told_the_first_ones_pid_for_directory_and_for_table() {
+    fn a_second_owner_is_told_the_first_ones_pid_for_directory_and_for_name() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let _first = Journal::claim(one.path(), 9_002).unwrap();
+        let _first = Journal::claim(one.path(), &Claim::Interface("t0".into())).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        for (directory, table) in [(&one, 9_003), (&two, 9_002)] {
-            let error = Journal::claim(directory.path(), table).unwrap_err();
+        for (directory, claim) in [(&one, Claim::Table(9_003)), (&two, Claim::Interface("t0".into()))] {
+            let error = Journal::claim(directory.path(), &claim).unwrap_err();
             assert!(matches!(error, HostError::InUse { pid: Some(pid), .. } if pid == me), "{error}");
         }
     }

@@ -17,8 +17,7 @@ mod watch;
 mod tests;
 
 pub(crate) use error::HostError;
-#[allow(unused_imports)] // until main.rs runs a host
-pub(crate) use plan::{DEFAULT_TABLE, HostNote, HostSettings, Plan, PlannedRoute, ROUTE_PROTOCOL};
+pub(crate) use plan::{HostNote, HostSettings, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};
 
 use error::During as _;
@@ -26,11 +25,14 @@ use journal::{Journal, Undo};
 use netlink::Netlink;
 use sysctl::Sysctls;
 
+use crate::underlay::Underlay;
+
 /// The machine as far as meshd changes it. Dropping it undoes nothing; that is [`Host::revert`], or the next start's [`Host::recover`].
 pub(crate) struct Host {
     settings: HostSettings,
     netlink: Netlink,
     sysctls: Sysctls,
+    underlay: Underlay,
     /// `None` until claimed.
     journal: Option<Journal>,
     undo: Undo,
@@ -41,18 +43,19 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Opens a netlink socket, whose task runs on the current tokio runtime. Changes nothing.
+    /// Opens a netlink socket, whose task runs on the current tokio runtime. Changes nothing. From [`Host::configure`] on,
+    /// `underlay` will know the ways around the mesh.
     ///
     /// # Errors
     /// When the socket cannot be opened.
-    pub(crate) fn new(settings: HostSettings) -> Result<Self, HostError> {
+    pub(crate) fn new(settings: HostSettings, underlay: Underlay) -> Result<Self, HostError> {
         let netlink = Netlink::open().during("open", "a netlink socket")?;
         let (notes, recovery_notes) = (Vec::new(), Vec::new());
         let (sysctls, undo) = (Sysctls::new(), Undo::default());
-        Ok(Self { settings, netlink, sysctls, journal: None, undo, plan: None, notes, recovery_notes })
+        Ok(Self { settings, netlink, sysctls, underlay, journal: None, undo, plan: None, notes, recovery_notes })
     }
 
-    /// Undoes what a killed predecessor left, and claims journal and table. To be called first, before the TUN device is made.
+    /// Undoes what a killed predecessor left, and claims journal and table or interface. To be called first, before the TUN device is made.
     ///
     /// # Errors
     /// [`HostError::InUse`] when another meshd is alive; otherwise when something could not be undone, which stays in the journal.
@@ -100,7 +103,7 @@ impl Host {
     fn claim(&mut self) -> Result<&mut Journal, HostError> {
         let journal = match self.journal.take() {
             Some(journal) => journal,
-            None => Journal::claim(&self.settings.state_dir, self.settings.table)?,
+            None => Journal::claim(&self.settings.state_dir, &self.settings.claim())?,
         };
         Ok(self.journal.insert(journal))
     }

@@ -17,8 +17,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -43,8 +42,6 @@ const EVENT_BUFFER: usize = 64 * 1024;
 /// Length of a message's header (RFC 3549 §2.3.2).
 const HEADER: usize = 16;
 
-/// Table main.
-pub(super) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// The table in which the kernel keeps the addresses of this machine.
 pub(super) const LOCAL_TABLE: u32 = 255;
 
@@ -109,6 +106,8 @@ pub(super) struct RouteSpec {
     pub(super) prefix: IpNet,
     pub(super) table: u32,
     pub(super) protocol: u8,
+    /// Its rank among routes of one prefix, the least first; `None` is the kernel's default.
+    pub(super) metric: Option<u32>,
     /// `None` is a throw route.
     pub(super) interface: Option<u32>,
     pub(super) source: Option<IpAddr>,
@@ -117,12 +116,12 @@ pub(super) struct RouteSpec {
 /// A request about one route.
 #[derive(Clone, Debug)]
 pub(super) enum RouteRequest {
-    /// `EEXIST` where anyone has this prefix in this table.
+    /// `EEXIST` where anyone has this prefix and metric in this table.
     Add(RouteSpec),
-    /// Takes the place of an entry with the same prefix in the same table.
+    /// Takes the place of an entry with the same prefix and metric in the same table.
     Replace(RouteSpec),
-    /// Removes an entry of exactly this prefix, table and protocol.
-    Remove { prefix: IpNet, table: u32, protocol: u8 },
+    /// Removes an entry of exactly this prefix, table, protocol and metric, if that is given.
+    Remove { prefix: IpNet, table: u32, protocol: u8, metric: Option<u32> },
 }
 
 /// `not from all fwmark MARK lookup TABLE`.
@@ -442,8 +441,8 @@ fn route_request(request: &RouteRequest) -> NetlinkMessage<RouteNetlinkMessage> 
     let (message, flags) = match request {
         RouteRequest::Add(spec) => (RouteNetlinkMessage::NewRoute(new_route(spec)), NLM_F_CREATE | NLM_F_EXCL),
         RouteRequest::Replace(spec) => (RouteNetlinkMessage::NewRoute(new_route(spec)), NLM_F_CREATE | NLM_F_REPLACE),
-        RouteRequest::Remove { prefix, table, protocol } => {
-            let mut message = route_message(*prefix, *table, *protocol);
+        RouteRequest::Remove { prefix, table, protocol, metric } => {
+            let mut message = route_message(*prefix, *table, *protocol, *metric);
             message.header.scope = RouteScope::NoWhere;
             (RouteNetlinkMessage::DelRoute(message), 0)
         }
@@ -454,7 +453,7 @@ fn route_request(request: &RouteRequest) -> NetlinkMessage<RouteNetlinkMessage> 
 }
 
 fn new_route(spec: &RouteSpec) -> RouteMessage {
-    let mut message = route_message(spec.prefix, spec.table, spec.protocol);
+    let mut message = route_message(spec.prefix, spec.table, spec.protocol, spec.metric);
     let Some(index) = spec.interface else {
         message.header.kind = RouteType::Throw;
         return message;
@@ -468,12 +467,13 @@ fn new_route(spec: &RouteSpec) -> RouteMessage {
     message
 }
 
-fn route_message(prefix: IpNet, table: u32, protocol: u8) -> RouteMessage {
+fn route_message(prefix: IpNet, table: u32, protocol: u8, metric: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(prefix.addr().is_ipv6());
     message.header.destination_prefix_length = prefix.prefix_len();
     message.header.protocol = RouteProtocol::from(protocol);
     message.attributes = vec![RouteAttribute::Destination(prefix.addr().into()), RouteAttribute::Table(table)];
+    message.attributes.extend(metric.map(RouteAttribute::Priority));
     message
 }
 

@@ -10,30 +10,73 @@ use proto::id::EndpointName;
 /// Route protocol number that marks every route and rule of meshd's own; free in iproute2's `rt_protos`.
 pub(crate) const ROUTE_PROTOCOL: u8 = 109;
 
-/// Routing table, rule priority and firewall mark where the configuration names none (MESH on a telephone).
-pub(crate) const DEFAULT_TABLE: u32 = 6374;
+/// Priority of our rules, mark of our datagrams and metric of our routes where the configuration names none (MESH on a
+/// telephone). As a metric it is larger than those of network managers, so that whoever else has a route for a prefix wins.
+pub(crate) const DEFAULT_NUMBER: u32 = 6374;
+
+/// The kernel's table main.
+pub(crate) const MAIN_TABLE: u32 = 254;
 
 /// What stays the same for the life of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSettings {
     /// Name of the TUN interface.
     pub(crate) interface: String,
-    /// Routing table of our own. Two instances in one network namespace need two tables.
+    /// Routing table of our routes: [`MAIN_TABLE`], or one of our own behind a rule.
     pub(crate) table: u32,
-    /// Priority of our rules; must be below 32766, where the kernel looks at table main.
+    /// Priority of the rule; must be below 32766, where the kernel looks at table main.
     pub(crate) priority: u32,
-    /// Firewall mark that meshd's own UDP datagrams carry, so that they bypass the table.
+    /// Firewall mark that meshd's own UDP datagrams carry, so that they bypass a table of our own.
     pub(crate) mark: u32,
     /// Where the journal lives.
     pub(crate) state_dir: PathBuf,
 }
 
 impl HostSettings {
-    /// Default table, priority and mark.
+    /// Table main, and the default priority and mark.
     #[must_use]
     pub(crate) fn new(interface: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
-        let (table, priority, mark) = (DEFAULT_TABLE, DEFAULT_TABLE, DEFAULT_TABLE);
+        let (table, priority, mark) = (MAIN_TABLE, DEFAULT_NUMBER, DEFAULT_NUMBER);
         Self { interface: interface.into(), table, priority, mark, state_dir: state_dir.into() }
+    }
+
+    /// Whether the routes have a table of their own, which needs rules. Rules cost every packet of the machine: without any
+    /// the kernel skips most of the work of finding a route.
+    pub(super) const fn has_own_table(&self) -> bool {
+        self.table != MAIN_TABLE
+    }
+
+    /// What no other instance may have.
+    pub(super) fn claim(&self) -> Claim {
+        if self.has_own_table() { Claim::Table(self.table) } else { Claim::Interface(self.interface.clone()) }
+    }
+}
+
+/// What can have one owner only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// All routes of a table.
+    Table(u32),
+    /// All routes of table main through an interface.
+    Interface(String),
+}
+
+impl Claim {
+    /// What kind of thing it is.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Table(_) => "table",
+            Self::Interface(_) => "interface",
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(table) => write!(f, "table {table}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
+        }
     }
 }
 

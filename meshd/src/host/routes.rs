@@ -1,7 +1,8 @@
-//! Which routes belong in our table, and what to change to get there. Pure functions.
+//! Which routes we add, and what to change to get there. Pure functions.
 //!
-//! A lookup in our table must never hide what the machine itself knows better. So for each route of table main inside a mesh
-//! prefix a `throw` entry makes the lookup fall through to main, and a mesh prefix on a connected network is left out.
+//! A mesh route must never hide what the machine itself knows better. So a mesh prefix on a connected network is left out, and
+//! for each route of table main inside a mesh prefix there is a `throw` entry, by which a lookup in a table of our own falls
+//! through to main. Where ours stand in main too, the longest prefix wins without.
 
 use std::collections::{HashMap, HashSet};
 use std::iter;
@@ -22,16 +23,16 @@ pub(super) struct MainRoute {
     pub(super) is_connected: bool,
 }
 
-/// What an entry of our table does.
+/// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Into the mesh.
     Mesh,
-    /// Out of our table, on to main.
+    /// Out of a table of our own, on to main.
     Throw,
 }
 
-/// An entry that our table should have.
+/// An entry that there should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Desired {
     pub(super) prefix: IpNet,
@@ -40,7 +41,7 @@ pub(super) struct Desired {
     pub(super) source: Option<IpAddr>,
 }
 
-/// An entry of ours that our table has; `None` is an action that is no longer right, such as another interface.
+/// An entry of ours that there is; `None` is an action that is no longer right, such as another interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Present {
     pub(super) prefix: IpNet,
@@ -68,7 +69,7 @@ impl Change {
     }
 }
 
-/// The entries of our table for this plan next to these routes of main, and what was left out.
+/// The entries for this plan next to these routes of main, and what was left out.
 pub(super) fn desired_routes(plan: &Plan, main_routes: &[MainRoute]) -> (Vec<Desired>, Vec<HostNote>) {
     let mut notes = Vec::new();
     let mut main: HashMap<IpNet, &MainRoute> = HashMap::new();
@@ -80,8 +81,9 @@ pub(super) fn desired_routes(plan: &Plan, main_routes: &[MainRoute]) -> (Vec<Des
     }
     let mut seen = HashSet::new();
     let mut mesh = Vec::new();
-    for planned in &plan.routes {
-        let prefix = planned.prefix.trunc();
+    let halves =
+        plan.routes.iter().flat_map(|planned| without_default(planned.prefix).map(move |half| (planned, half)));
+    for (planned, prefix) in halves {
         if !seen.insert(prefix) {
             continue;
         }
@@ -102,6 +104,14 @@ pub(super) fn desired_routes(plan: &Plan, main_routes: &[MainRoute]) -> (Vec<Des
     (throws.chain(mesh).collect(), notes)
 }
 
+/// The prefix, or its two halves where it is the default route: the machine keeps its own, which datagrams to the peers need.
+fn without_default(prefix: IpNet) -> impl Iterator<Item = IpNet> {
+    let prefix = prefix.trunc();
+    let halves = (prefix.prefix_len() == 0).then(|| prefix.subnets(1).ok()).flatten();
+    let whole = halves.is_none().then_some(prefix);
+    halves.into_iter().flatten().chain(whole)
+}
+
 fn obstacle(prefix: IpNet, owner: &EndpointName, main: &HashMap<IpNet, &MainRoute>) -> Option<HostNote> {
     let owner = owner.clone();
     let connected = around(prefix).filter_map(|network| main.get(&network)).find(|route| route.is_connected);
@@ -112,7 +122,7 @@ fn obstacle(prefix: IpNet, owner: &EndpointName, main: &HashMap<IpNet, &MainRout
     main.get(&prefix).map(|route| HostNote::LocalRoute { prefix, owner, interface: route.interface.clone() })
 }
 
-/// Those of `addresses` that a lookup in our table would send into the mesh.
+/// Those of `addresses` that these entries would send into the mesh.
 pub(super) fn in_mesh(addresses: &[IpAddr], desired: &[Desired]) -> Vec<IpAddr> {
     let actions: HashMap<IpNet, Action> = desired.iter().map(|route| (route.prefix, route.action)).collect();
     let action = |address: &IpAddr| around(IpNet::from(*address)).find_map(|prefix| actions.get(&prefix));
@@ -124,7 +134,7 @@ fn around(prefix: IpNet) -> impl Iterator<Item = IpNet> {
     iter::successors(Some(prefix), IpNet::supernet)
 }
 
-/// The requests that turn what our table has into what it should have.
+/// The requests that turn what there is into what there should be.
 ///
 /// In their order, no local prefix is shadowed between two requests: throws come first and go last.
 pub(super) fn changes(present: &[Present], desired: &[Desired]) -> Vec<Change> {
@@ -203,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn the_default_route_never_counts_and_other_families_do_not_matter() {
+    fn a_default_route_into_the_mesh_is_two_halves_and_the_machines_own_never_counts() {
         let main = [main("0.0.0.0/0", false), main("::/0", true), main("fd01::/64", true)];
         let (desired, notes) = desired_routes(&plan(&["0.0.0.0/0", "10.1.2.3/16", "10.1.0.0/16"]), &main);
-        assert_eq!(lines(&desired), ["Mesh 0.0.0.0/0", "Mesh 10.1.0.0/16"]);
+        assert_eq!(lines(&desired), ["Mesh 0.0.0.0/1", "Mesh 128.0.0.0/1", "Mesh 10.1.0.0/16"]);
         assert_eq!(notes, []);
     }
 

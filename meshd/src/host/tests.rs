@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::plan::MAIN_TABLE;
 use super::*;
+use crate::underlay::Way;
 
 const INSIDE: &str = "MESHD_TEST_NAMESPACE";
 const UNSHARE: [&str; 8] =
@@ -67,6 +69,14 @@ fn network() {
 
 fn settings(state: &Path) -> HostSettings {
     HostSettings::new("t0", state)
+}
+
+fn own_table(state: &Path) -> HostSettings {
+    HostSettings { table: 6374, ..settings(state) }
+}
+
+fn open(settings: HostSettings) -> Host {
+    Host::new(settings, Underlay::default()).unwrap()
 }
 
 fn plan(prefixes: &[&str]) -> Plan {
@@ -146,46 +156,98 @@ fn device_to(target: &str) -> String {
 fn packets_go_into_the_mesh_except_where_this_machine_knows_better() {
     in_namespace("packets_go_into_the_mesh_except_where_this_machine_knows_better", |state| async move {
         network();
-        let mut host = Host::new(settings(&state)).unwrap();
-        host.recover().await.unwrap();
+        let rules = || [ip("rule"), ip("-6 rule")];
+        let before = rules();
         let prefixes = ["10.1.0.0/16", "192.168.1.7/32", "192.168.0.0/16", "172.16.0.0/12", "fd01::/16", "fd77::9/128"];
-        host.configure(&plan(&prefixes)).await.unwrap();
-        for (target, device) in [
-            ("10.1.2.3", "t0"),
-            ("10.2.2.3", "eth0"),
-            ("10.1.5.1", "eth0"),
-            ("192.168.1.7", "eth0"),
-            ("192.168.1.9", "eth0"),
-            ("192.168.2.9", "t0"),
-            ("172.16.0.1 mark 6374", "eth0"),
-            ("172.16.0.1 mark 7", "t0"),
-            ("8.8.8.8", "eth0"),
-            ("10.99.0.1", "lo"),
-            ("192.168.1.2", "lo"),
-            ("fd01:0:4::1", "t0"),
-            ("fd01:0:5::1", "eth0"),
-            ("fd01:0:4::1 mark 6374", "eth0"),
-            ("fd77::9", "eth0"),
-        ] {
-            assert_eq!(device_to(target), device, "{target}");
+        for settings in [settings(&state), own_table(&state)] {
+            let is_own = settings.has_own_table();
+            let mut host = open(settings);
+            host.recover().await.unwrap();
+            host.configure(&plan(&prefixes)).await.unwrap();
+            for (target, device) in [
+                ("10.1.2.3", "t0"),
+                ("10.2.2.3", "eth0"),
+                ("10.1.5.1", "eth0"),
+                ("192.168.1.7", "eth0"),
+                ("192.168.1.9", "eth0"),
+                ("192.168.2.9", "t0"),
+                ("172.16.0.1", "t0"),
+                ("8.8.8.8", "eth0"),
+                ("10.99.0.1", "lo"),
+                ("192.168.1.2", "lo"),
+                ("fd01:0:4::1", "t0"),
+                ("fd01:0:5::1", "eth0"),
+                ("fd77::9", "eth0"),
+            ] {
+                assert_eq!(device_to(target), device, "{target}");
+            }
+            assert!(!Command::new("ip").args(["route", "get", "10.1.6.1"]).status().unwrap().success());
+            assert!(ip("route get 10.1.2.3").contains("src 10.99.0.1"));
+            assert!(ip("route get fd01:0:4::1").contains("src fd00::1"));
+            let notes: Vec<String> = host.notes().iter().map(ToString::to_string).collect();
+            assert_eq!(notes.len(), 2, "{notes:?}");
+            for words in [["192.168.1.7/32", "192.168.1.0/24"], ["fd77::9/128", "fd77::/64"]] {
+                let all = [words[0], words[1], "eth0", "paris.edge1"];
+                assert!(notes.iter().any(|note| all.iter().all(|word| note.contains(word))), "{notes:?}");
+            }
+            if is_own {
+                for rules in rules() {
+                    assert!(rules.contains("6374:\tnot from all fwmark 0x18e6 lookup 6374 proto 109"), "{rules}");
+                }
+                for target in ["172.16.0.1 mark 6374", "fd01:0:4::1 mark 6374"] {
+                    assert_eq!(device_to(target), "eth0", "{target}");
+                }
+                assert_eq!(device_to("172.16.0.1 mark 7"), "t0");
+            } else {
+                assert_eq!(rules(), before);
+                let eth0 = nix::net::if_::if_nametoindex("eth0").ok().and_then(std::num::NonZeroU32::new).unwrap();
+                for (target, way) in [
+                    ("10.1.2.3", Way::By(eth0)),
+                    ("10.1.6.1", Way::Nowhere),
+                    ("172.16.0.1", Way::By(eth0)),
+                    ("8.8.8.8", Way::Kernel),
+                    ("192.168.1.7", Way::By(eth0)),
+                    ("fd01:0:4::1", Way::By(eth0)),
+                ] {
+                    assert_eq!(host.underlay.to(target.parse().unwrap()), way, "{target}");
+                }
+                for target in ["172.16.0.1 oif eth0", "fd01:0:4::1 oif eth0", "10.1.2.3 oif eth0"] {
+                    assert_eq!(device_to(target), "eth0", "{target}");
+                }
+            }
+            let link = ip("-j -d link show t0");
+            for part in
+                ["\"mtu\":1400", "\"txqlen\":1000", "\"gso_max_segs\":45", "\"inet6_addr_gen_mode\":\"none\"", "\"UP\""]
+            {
+                assert!(link.contains(part), "{part} in {link}");
+            }
+            host.revert().await.unwrap();
+            assert_eq!(rules(), before);
         }
-        assert!(!Command::new("ip").args(["route", "get", "10.1.6.1"]).status().unwrap().success());
-        assert!(ip("route get 10.1.2.3").contains("src 10.99.0.1"));
-        assert!(ip("route get fd01:0:4::1").contains("src fd00::1"));
-        let notes: Vec<String> = host.notes().iter().map(ToString::to_string).collect();
-        assert_eq!(notes.len(), 2, "{notes:?}");
-        for words in [["192.168.1.7/32", "192.168.1.0/24"], ["fd77::9/128", "fd77::/64"]] {
-            let all = [words[0], words[1], "eth0", "paris.edge1"];
-            assert!(notes.iter().any(|note| all.iter().all(|word| note.contains(word))), "{notes:?}");
+    });
+}
+
+#[test]
+fn a_default_route_into_the_mesh_takes_all_but_what_the_machine_itself_knows() {
+    in_namespace("a_default_route_into_the_mesh_takes_all_but_what_the_machine_itself_knows", |state| async move {
+        network();
+        for settings in [settings(&state), own_table(&state)] {
+            let mut host = open(settings);
+            host.recover().await.unwrap();
+            host.configure(&plan(&["0.0.0.0/0", "::/0"])).await.unwrap();
+            assert_eq!(host.notes(), []);
+            for (target, device) in [
+                ("8.8.8.8", "t0"),
+                ("223.1.1.1", "t0"),
+                ("10.2.2.3", "eth0"),
+                ("192.168.1.9", "eth0"),
+                ("2001:db8::1", "t0"),
+                ("fd01:0:5::1", "eth0"),
+            ] {
+                assert_eq!(device_to(target), device, "{target}");
+            }
+            host.revert().await.unwrap();
         }
-        let link = ip("-j -d link show t0");
-        for part in
-            ["\"mtu\":1400", "\"txqlen\":1000", "\"gso_max_segs\":45", "\"inet6_addr_gen_mode\":\"none\"", "\"UP\""]
-        {
-            assert!(link.contains(part), "{part} in {link}");
-        }
-        assert!(ip("rule").contains("6374:\tnot from all fwmark 0x18e6 lookup 6374 proto 109"), "{}", ip("rule"));
-        assert!(ip("-6 rule").contains("6374:\tnot from all fwmark 0x18e6 lookup 6374 proto 109"));
     });
 }
 
@@ -199,7 +261,7 @@ fn revert_leaves_everything_as_it_was() {
         std::fs::write("/proc/sys/net/ipv6/conf/peer0/forwarding", "1").unwrap();
         std::fs::write("/proc/sys/net/ipv6/conf/default/forwarding", "1").unwrap();
         let before = settled();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.recover().await.unwrap();
         host.configure(&forwarding(&["10.1.0.0/16", "fd01::/16"])).await.unwrap();
         assert_eq!(host.notes(), []);
@@ -229,7 +291,7 @@ fn the_next_start_undoes_what_a_killed_process_left() {
         ip("rule add from 10.77.0.1 lookup 6374 priority 6374");
         let before = settled();
         for is_corrupt in [false, true] {
-            let mut host = Host::new(settings(&state)).unwrap();
+            let mut host = open(own_table(&state));
             host.recover().await.unwrap();
             let wanted = if is_corrupt { plan(&["10.1.0.0/16"]) } else { forwarding(&["10.1.0.0/16", "fd01::/16"]) };
             host.configure(&wanted).await.unwrap();
@@ -239,7 +301,8 @@ fn the_next_start_undoes_what_a_killed_process_left() {
                 std::fs::write(state.join("undo.json"), "{").unwrap();
                 ip("link del t0");
             }
-            let mut host = Host::new(settings(&state)).unwrap();
+            // The next start may have another table, if the journal tells of this one's.
+            let mut host = open(if is_corrupt { own_table(&state) } else { settings(&state) });
             host.recover().await.unwrap();
             if is_corrupt {
                 assert!(matches!(host.notes()[..], [HostNote::JournalUnreadable { .. }]));
@@ -257,14 +320,14 @@ fn the_next_start_undoes_what_a_killed_process_left() {
 fn a_journal_from_before_a_reboot_changes_no_sysctl() {
     in_namespace("a_journal_from_before_a_reboot_changes_no_sysctl", |state| async move {
         network();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&forwarding(&[])).await.unwrap();
         drop(host);
         let path = state.join("undo.json");
         let mut undo: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         undo["kernel"]["boot"] = "another".into();
         std::fs::write(&path, undo.to_string()).unwrap();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.recover().await.unwrap();
         assert_eq!(snapshot()["/proc/sys/net/ipv4/ip_forward"], "1\n");
         assert!(!ip("rule").contains("6374"));
@@ -276,7 +339,7 @@ fn a_route_that_appears_later_is_respected_after_reconcile_and_only_differences_
     let name = "a_route_that_appears_later_is_respected_after_reconcile_and_only_differences_are_sent";
     in_namespace(name, |state| async move {
         network();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&plan(&["10.1.0.0/16", "10.50.0.0/16", "fd01::/16"])).await.unwrap();
         assert_eq!(device_to("10.1.9.1"), "t0");
         ip("route add 10.1.9.0/24 via 192.168.1.1 proto dhcp");
@@ -308,12 +371,12 @@ fn two_thousand_routes_are_installed_at_once() {
         let subnets = "172.16.0.0/12".parse::<Ipv4Net>().unwrap().subnets(24).unwrap().take(2_000);
         let routes = subnets.map(|net| PlannedRoute { prefix: net.into(), owner: "a.b".parse().unwrap() }).collect();
         let many = Plan { routes, ..plan(&[]) };
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         let mut timed = Vec::new();
         let start = Instant::now();
         host.configure(&many).await.unwrap();
         timed.push(("configure", start.elapsed()));
-        assert_eq!(ip("route show table 6374").lines().count(), 2_000);
+        assert_eq!(ip("route show proto 109").lines().count(), 2_000);
         let start = Instant::now();
         host.reconcile().await.unwrap();
         timed.push(("reconcile", start.elapsed()));
@@ -331,11 +394,11 @@ fn an_interface_without_ipv6_gets_its_ipv4_and_a_note() {
     in_namespace("an_interface_without_ipv6_gets_its_ipv4_and_a_note", |state| async move {
         network();
         std::fs::write("/proc/sys/net/ipv6/conf/t0/disable_ipv6", "1").unwrap();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&forwarding(&["10.1.0.0/16", "fd01::/16"])).await.unwrap();
         assert_eq!(device_to("10.1.0.1"), "t0");
         assert!(matches!(host.notes()[..], [HostNote::Ipv6Off { .. }]));
-        let mut host = Host::new(HostSettings { table: 7, ..HostSettings::new("nope", state.join("b")) }).unwrap();
+        let mut host = open(HostSettings { table: 7, ..HostSettings::new("nope", state.join("b")) });
         assert!(matches!(host.configure(&plan(&[])).await, Err(HostError::NoInterface(_))));
     });
 }
@@ -345,7 +408,7 @@ fn a_strict_filter_that_would_drop_a_peers_datagrams_is_told() {
     in_namespace("a_strict_filter_that_would_drop_a_peers_datagrams_is_told", |state| async move {
         network();
         let outer = |plan: Plan, text: &str| Plan { underlay: vec![text.parse().unwrap()], ..plan };
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&outer(plan(&["10.1.0.0/16"]), "10.1.2.3")).await.unwrap();
         assert_eq!(host.notes(), []);
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1").unwrap();
@@ -363,7 +426,7 @@ fn read_only_sysctls_become_notes_that_name_them() {
         let mount =
             |arguments: &str| Command::new("mount").args(arguments.split_whitespace()).status().unwrap().success();
         assert!(mount("--bind /proc/sys /proc/sys") && mount("-o remount,ro,bind /proc/sys"));
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&forwarding(&["10.1.0.0/16"])).await.unwrap();
         let notes: Vec<String> = host.notes().iter().map(ToString::to_string).collect();
         assert!(notes[0].starts_with("set net.ipv4.ip_forward=1 yourself"), "{notes:?}");
@@ -373,18 +436,44 @@ fn read_only_sysctls_become_notes_that_name_them() {
 }
 
 #[test]
-fn a_second_instance_on_the_same_table_is_refused() {
-    in_namespace("a_second_instance_on_the_same_table_is_refused", |state| async move {
+fn a_second_instance_on_the_same_interface_is_refused_and_one_on_another_is_not() {
+    let name = "a_second_instance_on_the_same_interface_is_refused_and_one_on_another_is_not";
+    in_namespace(name, |state| async move {
         network();
-        let mut first = Host::new(settings(&state)).unwrap();
+        let mut first = open(settings(&state));
         first.recover().await.unwrap();
         first.configure(&plan(&["10.1.0.0/16"])).await.unwrap();
         for state in [state.clone(), state.join("other")] {
-            let error = Host::new(settings(&state)).unwrap().recover().await.unwrap_err();
-            let wanted = format!("another meshd (pid {}) is using table 6374", std::process::id());
+            let error = open(settings(&state)).recover().await.unwrap_err();
+            let wanted = format!("another meshd (pid {}) is using interface t0", std::process::id());
             assert!(error.to_string().starts_with(&wanted), "{error}");
         }
-        assert_eq!(device_to("10.1.0.1"), "t0");
+        ip("tuntap add mode tun t1");
+        let mut second = open(HostSettings::new("t1", state.join("other")));
+        second.recover().await.unwrap();
+        second.configure(&Plan { addresses: vec![], ..plan(&["10.2.0.0/16"]) }).await.unwrap();
+        first.reconcile().await.unwrap();
+        assert_eq!((device_to("10.1.0.1"), device_to("10.2.0.1")), ("t0".into(), "t1".into()));
+        first.revert().await.unwrap();
+        assert_eq!((device_to("10.1.0.1"), device_to("10.2.0.1")), ("eth0".into(), "t1".into()));
+    });
+}
+
+#[test]
+fn a_route_that_another_program_adds_for_a_mesh_prefix_is_not_refused_and_wins() {
+    in_namespace("a_route_that_another_program_adds_for_a_mesh_prefix_is_not_refused_and_wins", |state| async move {
+        network();
+        let mut host = open(settings(&state));
+        host.configure(&plan(&["10.1.0.0/16", "fd01::/16"])).await.unwrap();
+        ip("route add 10.1.0.0/16 via 192.168.1.1 metric 600");
+        ip("-6 route add fd01::/16 via fd77::1");
+        assert_eq!((device_to("10.1.0.1"), device_to("fd01::1")), ("eth0".into(), "eth0".into()));
+        host.reconcile().await.unwrap();
+        assert!(matches!(&host.notes()[..], [HostNote::LocalRoute { .. }, HostNote::LocalRoute { .. }]));
+        ip("route del 10.1.0.0/16");
+        ip("-6 route del fd01::/16");
+        host.reconcile().await.unwrap();
+        assert_eq!((device_to("10.1.0.1"), device_to("fd01::1")), ("t0".into(), "t0".into()));
     });
 }
 
@@ -392,8 +481,8 @@ fn a_second_instance_on_the_same_table_is_refused() {
 fn changes_of_the_machine_are_told_once_and_our_own_are_not() {
     in_namespace("changes_of_the_machine_are_told_once_and_our_own_are_not", |state| async move {
         network();
-        let mut watch = Watch::new("t0", 6374).unwrap();
-        let mut host = Host::new(settings(&state)).unwrap();
+        let mut watch = Watch::new("t0", MAIN_TABLE).unwrap();
+        let mut host = open(settings(&state));
         host.configure(&plan(&["10.1.0.0/16", "fd01::/16"])).await.unwrap();
         let soon = Duration::from_millis(400);
         // Setting our interface up is told, as anyone's doing so would be; nothing else of this is.
@@ -404,6 +493,9 @@ fn changes_of_the_machine_are_told_once_and_our_own_are_not() {
         ip("addr add 192.168.7.1/32 dev eth0");
         let told = tokio::time::timeout(soon, watch.changed()).await.unwrap().unwrap();
         assert_eq!(told, Changes { addresses: true, routes: true, ..Changes::default() });
+        ip("route del 10.1.0.0/16 proto 109");
+        let told = tokio::time::timeout(soon, watch.changed()).await.unwrap().unwrap();
+        assert_eq!(told, Changes { ours: true, ..Changes::default() });
         ip("link set eth0 down");
         assert!(tokio::time::timeout(soon, watch.changed()).await.unwrap().unwrap().links);
     });

@@ -1,9 +1,10 @@
 //! From machine back to what it was: rules, routes, forwarding, addresses, interface, in this order.
 
+use super::apply::{is_ours, metric};
 use super::error::{During as _, HostError};
 use super::journal::{Found, Kernel, Undo};
-use super::netlink::{Address, LinkSettings, RouteRequest};
-use super::plan::{HostNote, ROUTE_PROTOCOL};
+use super::netlink::{Address, LinkSettings, Route, RouteRequest};
+use super::plan::{HostNote, MAIN_TABLE, ROUTE_PROTOCOL};
 use super::{Host, Journal};
 
 impl Host {
@@ -42,8 +43,10 @@ impl Host {
             tables.push(undo.table);
         }
         for table in tables {
-            result = result.and(self.flush_rules(table).await);
-            result = result.and(self.flush_routes(table).await);
+            if table != MAIN_TABLE {
+                result = result.and(self.flush_rules(table).await);
+            }
+            result = result.and(self.flush_routes(table, &undo.interface).await);
         }
         if undo.kernel == Kernel::current() {
             for forwarding in undo.forward_v6.iter().chain(&undo.forward_v4) {
@@ -62,11 +65,20 @@ impl Host {
         Ok(())
     }
 
-    async fn flush_routes(&self, table: u32) -> Result<(), HostError> {
+    async fn flush_routes(&self, table: u32, interface: &str) -> Result<(), HostError> {
+        let links = self.netlink.links().await.during("list", "interfaces")?;
+        let own = links.iter().filter(|link| link.name == self.settings.interface || link.name == interface);
+        let own: Vec<u32> = own.map(|link| link.index).collect();
         let routes = self.netlink.routes(table).await.during("list routes of table", table)?;
-        let ours = routes.into_iter().filter(|route| route.protocol == ROUTE_PROTOCOL);
-        let requests: Vec<_> =
-            ours.map(|route| RouteRequest::Remove { prefix: route.prefix, table, protocol: ROUTE_PROTOCOL }).collect();
+        let ours = routes.into_iter().filter(|route| is_ours(route, table, &own));
+        let requests: Vec<_> = ours
+            .map(|Route { prefix, .. }| RouteRequest::Remove {
+                prefix,
+                table,
+                protocol: ROUTE_PROTOCOL,
+                metric: metric(table),
+            })
+            .collect();
         for result in self.netlink.change_routes(&requests).await.during("remove routes of table", table)? {
             match result {
                 Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::{During as _, HostError};
-use super::netlink::{Event, EventSocket, MAIN_TABLE};
+use super::netlink::{Event, EventSocket};
+use super::plan::MAIN_TABLE;
 
 /// A cable or a DHCP lease changes many things in a few milliseconds; one report for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -20,7 +21,7 @@ pub(crate) struct Changes {
     pub(crate) addresses: bool,
     /// A route of table main came or went.
     pub(crate) routes: bool,
-    /// An address of our interface, a route of our table or a rule for it was removed. Network managers do that to what they
+    /// An address of our interface, a route of ours or a rule for our table was removed. Network managers do that to what they
     /// do not know. Our own removals count too: a look that finds everything in its place costs little.
     pub(crate) ours: bool,
 }
@@ -34,7 +35,7 @@ impl Changes {
     }
 }
 
-/// A subscription to the kernel's events that leaves out what we add to our own interface and our own table.
+/// A subscription to the kernel's events that leaves out what we add ourselves.
 pub(crate) struct Watch {
     socket: EventSocket,
     filter: Filter,
@@ -105,11 +106,12 @@ impl Filter {
             Event::Link { .. } => changes.links = true,
             Event::Address { index, is_gone } if self.index == Some(*index) => changes.ours |= *is_gone,
             Event::Address { .. } => changes.addresses = true,
-            Event::Route { table, is_gone, .. } if *table == self.table => changes.ours |= *is_gone,
             Event::RuleGone { table } => changes.ours |= *table == self.table,
-            Event::Route { table, interfaces, .. } => {
-                let is_ours = !interfaces.is_empty() && interfaces.iter().all(|index| self.index == Some(*index));
-                changes.routes |= *table == MAIN_TABLE && !is_ours;
+            Event::Route { table, interfaces, is_gone } => {
+                let is_on_own = !interfaces.is_empty() && interfaces.iter().all(|index| self.index == Some(*index));
+                let is_ours = *table == self.table && (is_on_own || *table != MAIN_TABLE);
+                changes.ours |= is_ours && *is_gone;
+                changes.routes |= *table == MAIN_TABLE && !is_on_own;
             }
             Event::Lost => *changes = Changes::ALL,
         }

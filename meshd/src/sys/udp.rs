@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::data::batch::RECV_SLOTS;
@@ -120,6 +121,11 @@ impl KernelAddr {
         raw.sin6_scope_id = scope;
         Self { raw, len: socklen::<libc::sockaddr_in6>() }
     }
+
+    /// Whether datagrams to it are IPv4, from whatever kind of socket.
+    fn is_v4(&self) -> bool {
+        self.raw.sin6_family == AF_INET || Ipv6Addr::from(self.raw.sin6_addr.s6_addr).to_ipv4_mapped().is_some()
+    }
 }
 
 /// The plain form of what the kernel wrote; mapped IPv4 becomes IPv4 again. `None`: it is no IP address.
@@ -144,14 +150,14 @@ fn plain_address(raw: &libc::sockaddr_in6, len: libc::socklen_t) -> Option<Socke
 /// Those of `sendmsg(2)`; then nothing was sent.
 pub(crate) fn send(fd: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<()> {
     let mut vector = readable(message.bytes);
-    let mut control = Control { header: empty_control(), value: 0 };
+    let mut control = SendControl::new();
     let mut header = empty_message();
     address_message(&mut header, &message.to);
     header.msg_iov = &raw mut vector;
     header.msg_iovlen = 1;
-    control.point(&mut header, message.stride);
-    // SAFETY: the descriptor is open; the message points at an address, a vector of one readable buffer and a control
-    // message that all live longer than the call.
+    control.point(&mut header, message);
+    // SAFETY: the descriptor is open; the message points at an address, a vector of one readable buffer and control
+    // messages that all live longer than the call.
     let result = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, SEND_FLAGS) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -161,6 +167,8 @@ pub(crate) fn send(fd: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<()> 
 pub(crate) struct Message<'a> {
     /// Where they go.
     pub(crate) to: KernelAddr,
+    /// The interface that they leave by; `None`: by the one that the kernel finds.
+    pub(crate) interface: Option<NonZeroU32>,
     /// The datagrams, back to back.
     pub(crate) bytes: &'a [u8],
     /// Length of each but the last, which may be shorter; `None` for a single datagram.
@@ -178,7 +186,7 @@ pub(crate) struct Sender {
 struct SendSlot {
     vector: libc::iovec,
     name: KernelAddr,
-    control: Control<u16>,
+    control: SendControl,
 }
 
 // SAFETY: the pointers in it are written at the beginning of each call, used within it, and never followed later.
@@ -190,8 +198,7 @@ impl Sender {
     pub(crate) fn new() -> Self {
         let header = libc::mmsghdr { msg_hdr: empty_message(), msg_len: 0 };
         let name = KernelAddr { raw: EMPTY_ADDRESS, len: 0 };
-        let control = Control { header: empty_control(), value: 0 };
-        let slot = SendSlot { vector: EMPTY_VECTOR, name, control };
+        let slot = SendSlot { vector: EMPTY_VECTOR, name, control: SendControl::new() };
         Self { headers: vec![header; MAX_SEGMENTS].into(), slots: vec![slot; MAX_SEGMENTS].into() }
     }
 
@@ -211,7 +218,7 @@ impl Sender {
             count += 1;
         }
         // SAFETY: the descriptor is open; the first `count` headers were just pointed at a slot's address, control
-        // message and vector of one readable buffer, that all live longer than the call.
+        // messages and vector of one readable buffer, that all live longer than the call.
         let result = unsafe { libc::sendmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, SEND_FLAGS as _) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
@@ -224,7 +231,7 @@ impl SendSlot {
         address_message(header, &self.name);
         header.msg_iov = &raw mut self.vector;
         header.msg_iovlen = 1;
-        self.control.point(header, message.stride);
+        self.control.point(header, message);
     }
 }
 
@@ -323,7 +330,7 @@ impl ReceiveSlot {
     }
 }
 
-/// The only control message of a call: `CMSG_DATA` directly follows the header, which is as aligned as any value here.
+/// A control message: `CMSG_DATA` directly follows the header, which is as aligned as any value here.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Control<T> {
@@ -331,18 +338,57 @@ struct Control<T> {
     value: T,
 }
 
-impl Control<u16> {
-    /// Makes it the segment size of a message, or leaves it out.
-    fn point(&mut self, header: &mut libc::msghdr, stride: Option<u16>) {
-        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
-        if let Some(stride) = stride {
-            self.header.cmsg_level = libc::SOL_UDP;
-            self.header.cmsg_type = libc::UDP_SEGMENT;
-            self.header.cmsg_len = (mem::offset_of!(Self, value) + size_of::<u16>()) as _;
-            self.value = stride;
-            header.msg_control = (&raw mut *self).cast();
-            header.msg_controllen = size_of::<Self>() as _;
+impl<T> Control<T> {
+    /// Fills in the header, for a value of which the first `len` bytes count.
+    fn describe(&mut self, level: c_int, kind: c_int, len: usize) {
+        self.header.cmsg_level = level;
+        self.header.cmsg_type = kind;
+        self.header.cmsg_len = (mem::offset_of!(Self, value) + len) as _;
+    }
+}
+
+/// The control messages of a send, back to back; either may be left out.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SendControl {
+    segment: Control<u16>,
+    /// An `in6_pktinfo`, or an `in_pktinfo` laid over its beginning.
+    interface: Control<PacketInfo>,
+}
+
+/// `in6_pktinfo` (`ipv6(7)`), and `in_pktinfo` (`ip(7)`), whose index comes first, not last.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct PacketInfo([u32; 5]);
+
+impl SendControl {
+    fn new() -> Self {
+        let header = empty_control();
+        Self { segment: Control { header, value: 0 }, interface: Control { header, value: PacketInfo([0; 5]) } }
+    }
+
+    /// Makes them what a message needs.
+    fn point(&mut self, header: &mut libc::msghdr, message: &Message<'_>) {
+        let (mut first, mut len) = (std::ptr::null_mut(), 0);
+        if let Some(interface) = message.interface {
+            let index = interface.get();
+            if message.to.is_v4() {
+                self.interface.value = PacketInfo([index, 0, 0, 0, 0]);
+                self.interface.describe(libc::SOL_IP, libc::IP_PKTINFO, size_of::<libc::in_pktinfo>());
+            } else {
+                self.interface.value = PacketInfo([0, 0, 0, 0, index]);
+                self.interface.describe(libc::SOL_IPV6, libc::IPV6_PKTINFO, size_of::<libc::in6_pktinfo>());
+            }
+            first = (&raw mut self.interface).cast();
+            len = size_of::<Control<PacketInfo>>();
         }
+        if let Some(stride) = message.stride {
+            self.segment.value = stride;
+            self.segment.describe(libc::SOL_UDP, libc::UDP_SEGMENT, size_of::<u16>());
+            first = (&raw mut *self).cast();
+            len += size_of::<Control<u16>>();
+        }
+        (header.msg_control, header.msg_controllen) = (first, len as _);
     }
 }
 
@@ -430,6 +476,11 @@ mod tests {
         let (space, len) = unsafe { (libc::CMSG_SPACE(2), libc::CMSG_LEN(2)) };
         assert_eq!(size_of::<Control<u16>>(), space as usize);
         assert_eq!(mem::offset_of!(Control<u16>, value) + 2, len as usize);
+        // SAFETY: as above.
+        let space = unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) };
+        assert_eq!(size_of::<Control<PacketInfo>>(), space as usize);
+        assert_eq!(mem::offset_of!(libc::in6_pktinfo, ipi6_ifindex), 16);
+        assert_eq!(mem::offset_of!(libc::in_pktinfo, ipi_ifindex), 0);
         // SAFETY: as above.
         let (space, len) = unsafe { (libc::CMSG_SPACE(4), libc::CMSG_LEN(4)) };
         assert_eq!(size_of::<Control<c_int>>(), space as usize);
