@@ -35,6 +35,7 @@ pub(crate) struct EndpointDraft {
     pub(crate) addresses: Vec<Located<IpAddr>>,
     pub(crate) subnets: Vec<Located<IpNet>>,
     pub(crate) node_subnets: Vec<Located<IpNet>>,
+    pub(crate) relay: Option<bool>,
     pub(crate) zone: Option<String>,
     pub(crate) region: Option<String>,
 }
@@ -105,6 +106,7 @@ impl EndpointDraft {
             addresses: values(self.addresses),
             subnets: values(self.subnets),
             node_subnets: values(self.node_subnets),
+            relay: self.relay,
             zone: self.zone,
             region: self.region,
         })
@@ -147,6 +149,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
         addresses: addresses(reader, section),
         subnets: reader.list(section, "subnets", address::subnet),
         node_subnets: reader.list(section, "node_subnets", address::node_subnet),
+        relay: reader.optional(section, "relay", scalar::switch).map(|relay| relay.value),
         zone,
         region,
     }

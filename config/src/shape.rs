@@ -28,7 +28,18 @@ pub(crate) const MESH: Shape = one("mesh", &["name"]);
 pub(crate) const ENDPOINT: Shape = Shape {
     name: "endpoint",
     many: true,
-    keys: &["name", "kind", "public_key", "public_addresses", "subnets", "node_subnets", "address", "zone", "region"],
+    keys: &[
+        "name",
+        "kind",
+        "public_key",
+        "public_addresses",
+        "subnets",
+        "node_subnets",
+        "address",
+        "relay",
+        "zone",
+        "region",
+    ],
 };
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 

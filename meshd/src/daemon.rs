@@ -49,6 +49,9 @@ const TX_QUEUE: u32 = 500;
 /// rest, few enough for a small machine in a mesh of a thousand names.
 const MAX_LOOKUPS: usize = 16;
 
+/// Bytes a second that a relay carries for each member, until it is told otherwise: 100 Mbit/s.
+const RELAY_RATE: u64 = 12_500_000;
+
 /// Runs the daemon until a signal stops it.
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     heap::keep_small();
@@ -214,7 +217,7 @@ fn start(
 ) -> Result<(Driver, Vec<worker::Handle>), Failure> {
     let clock = Clock::start();
     let timestamps = TimestampFile::open(&config.state.dir);
-    let mut node = match new_node(config, clock, &timestamps, offer(config, &parts)) {
+    let mut node = match new_node(config, clock, &timestamps, &parts) {
         Ok(node) => node,
         Err(error) => return Err(Box::new((host, error))),
     };
@@ -267,17 +270,19 @@ fn start(
     Ok((driver, workers))
 }
 
-fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, offer: Offer) -> Result<Node, Error> {
+fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &Parts) -> Result<Node, Error> {
     let mut seed = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| "the system gives no random bytes")?;
     let own = own_endpoint(config).ok_or("the mesh does not have this node")?;
     let settings = Settings {
         name: config.node.name.clone(),
         identity: Identity::new(config.node.secret_key.clone(), config.members.mesh, config.node.preshared_key.clone()),
-        offer,
+        offer: offer(config, parts),
         rekey_after: config.session.rekey,
         idle_after: config.session.idle,
         // Whoever can be dialled need not keep a way open.
+        port: parts.port,
+        relay: own.relays().then_some(RELAY_RATE),
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
     let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };

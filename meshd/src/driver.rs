@@ -80,6 +80,7 @@ impl Driver {
     /// When a worker has ended.
     pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
+        self.tell_links().await;
         loop {
             self.drain();
             let deadline = self.node.poll_timeout();
@@ -197,6 +198,14 @@ impl Driver {
         }
     }
 
+    /// Tells the core by which addresses this machine may be reached now.
+    async fn tell_links(&mut self) {
+        match self.host.addresses().await {
+            Ok(addresses) => self.node.handle_links(&addresses, self.clock.now()),
+            Err(error) => tracing::warn!(%error, "the machine's addresses are unknown"),
+        }
+    }
+
     async fn handle_changes(&mut self, changes: Result<crate::host::Changes, crate::host::HostError>) {
         match changes {
             Ok(changes) => {
@@ -207,7 +216,7 @@ impl Driver {
                 // It has listed every route of the machine and the mesh.
                 heap::trim();
                 if changes.is_underlay() {
-                    self.node.handle_links(self.clock.now());
+                    self.tell_links().await;
                 }
             }
             Err(error) => {

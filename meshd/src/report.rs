@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use proto::id::{EndpointName, PeerId};
 use proto::member::{Endpoint, Kind, Members};
 use proto::node::Node;
+use proto::path::PathStatus;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
 use proto::time::Instant;
 
-use crate::api::model::{Health, NodeStatus, PeerLine, Severity, State, Status};
+use crate::api::model::{Health, NodeStatus, PathLine, PeerLine, Severity, State, Status};
 use crate::host::Host;
 use crate::resolver::Resolved;
 
@@ -128,13 +130,13 @@ impl Reporter {
         Status {
             version: 1,
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
-            peers: peers.iter().map(|peer| self.line(peer, now)).collect(),
+            peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
     }
 
-    fn line(&self, peer: &PeerStatus, now: Instant) -> PeerLine {
+    fn line(&self, node: &Node, peer: &PeerStatus, now: Instant) -> PeerLine {
         use std::sync::atomic::Ordering::Relaxed;
         let addresses = self.addresses.get(&peer.name).into_iter().flat_map(MeshAddresses::iter);
         PeerLine {
@@ -154,6 +156,10 @@ impl Reporter {
                 PeerState::Denied => State::Denied,
             },
             path: peer.path.map(|path| path.to_string()),
+            paths: node
+                .peer_id(&peer.name)
+                .map(|id| node.peer_paths(id, now).iter().map(path_line).collect())
+                .unwrap_or_default(),
             last_handshake_seconds_ago: peer.last_handshake.map(|at| (now - at).as_secs_f64()),
             rx_bytes: peer.activity.rx_bytes.load(Relaxed),
             tx_bytes: peer.activity.tx_bytes.load(Relaxed),
@@ -279,4 +285,16 @@ fn warning(text: String) -> Health {
 
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
+}
+fn path_line(path: &PathStatus) -> PathLine {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    PathLine {
+        address: path.locator.to_string(),
+        kind: path.kind.name().to_owned(),
+        origin: path.origin.name().to_owned(),
+        state: path.state.name().to_owned(),
+        rtt_us: path.rtt.map(micros),
+        jitter_us: micros(path.jitter),
+        loss_per_mille: path.loss,
+    }
 }

@@ -137,7 +137,16 @@ impl Peer {
     /// Where its datagrams go.
     #[must_use]
     pub fn path(&self) -> Option<SocketAddr> {
-        text(&self.json, "path").map(|path| path.parse().unwrap_or_else(|_| panic!("{path} is no socket address")))
+        let path = text(&self.json, "path").filter(|path| !path.starts_with("relay "))?;
+        Some(path.parse().unwrap_or_else(|_| panic!("{path} is no socket address")))
+    }
+
+    /// By which relay its datagrams go.
+    #[must_use]
+    pub fn relay(&self) -> Option<SocketAddr> {
+        let path = text(&self.json, "path")?;
+        let relay = path.strip_prefix("relay ")?;
+        Some(relay.parse().unwrap_or_else(|_| panic!("{relay} is no socket address")))
     }
 
     /// The session's index.

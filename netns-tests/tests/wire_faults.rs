@@ -85,8 +85,14 @@ fn a_wire_that_reorders_and_doubles_loses_and_doubles_nothing_inside() {
             Node { at: at.parse().expect("an address"), stand_in: stand_in.parse().expect("an address") }
         };
         let relay = Relay::start(&between, [1, 2].map(node), 6374);
-        let daemons = site.mesh.up_all();
         let (one, two) = (site.edge_host(1), site.edge_host(2));
+        // They would tell each other where they are, and leave this wire for a better one.
+        for (host, other) in [(one, 2), (two, 1)] {
+            host.ok("nft add table inet only-the-wire");
+            host.ok("nft add chain inet only-the-wire in { type filter hook input priority 0; }");
+            host.ok(&format!("nft add rule inet only-the-wire in ip saddr {} drop", underlay(other, Family::V4)));
+        }
+        let daemons = site.mesh.up_all();
         assert_eq!(ping(one, &site.address(2, Family::V4), 2).lost(), 0);
         for (family, group) in [(Family::V4, 1), (Family::V6, 16)] {
             for (from, to, number) in [(one, two, 2), (two, one, 1)] {

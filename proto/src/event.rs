@@ -1,11 +1,11 @@
 //! What the core tells the shell: things an operator may want to know, and answers to what was asked.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::handshake::HandshakeError;
 use crate::id::{PeerId, PublicKey};
 use crate::member::Denial;
+use crate::path::Locator;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Event {
         /// With whom.
         peer: PeerId,
         /// Over which address.
-        remote: SocketAddr,
+        remote: Locator,
     },
     /// A new session has replaced the one before.
     Rekeyed {
@@ -34,7 +34,7 @@ pub enum Event {
         /// Who.
         peer: PeerId,
         /// Where.
-        remote: SocketAddr,
+        remote: Locator,
     },
     /// The peer does not answer our handshakes.
     Unreachable {
@@ -46,7 +46,7 @@ pub enum Event {
         /// The initiator, where its key is known.
         peer: Option<PeerId>,
         /// Where it came from.
-        source: SocketAddr,
+        source: Locator,
         /// Why.
         reason: Refusal,
     },
@@ -57,7 +57,7 @@ pub enum Event {
         /// The probe's token.
         token: u64,
         /// From where.
-        source: SocketAddr,
+        source: Locator,
         /// From sending the probe to its reply.
         rtt: Duration,
     },

@@ -12,6 +12,7 @@ pub mod id;
 pub mod member;
 pub mod node;
 pub mod packet;
+pub mod path;
 pub mod peer;
 pub mod route;
 pub mod session;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
+use crate::node::Asked;
+use crate::path::{Locator, Paths};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -22,7 +24,9 @@ pub(crate) struct Peer {
     /// What the shell resolved those to; until it did, their literals are what is known.
     pub(crate) resolved: Option<Box<[SocketAddr]>>,
     /// Where it was reached last.
-    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) remote: Option<Locator>,
+    /// Carries datagrams for others.
+    pub(crate) is_relay: bool,
     /// Kept in touch with even when there is nothing to say, because it cannot dial us.
     pub(crate) is_kept: bool,
     /// Greatest initiation timestamp seen from it.
@@ -41,7 +45,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) reason: crate::event::Refusal,
-    pub(crate) source: SocketAddr,
+    pub(crate) source: Locator,
     pub(crate) count: u64,
     pub(crate) at: Instant,
     pub(crate) said: Instant,
@@ -64,7 +68,13 @@ pub(crate) struct Live {
     pub(crate) answered: Option<Instant>,
     /// Since when it owes us a sign of life.
     pub(crate) unanswered: Option<Instant>,
+    /// Pings that wait for replies.
     pub(crate) probes: Vec<Probe>,
+    pub(crate) paths: Paths,
+    /// Relays that were asked for a channel to it.
+    pub(crate) asked: Vec<Asked>,
+    /// When its paths' timer is set.
+    pub(crate) paths_at: Option<Instant>,
 }
 
 /// A session in use, with the core's own lane of it.
@@ -80,26 +90,19 @@ pub(crate) struct Attempt {
     /// `None` between two initiations, when the next has not been made yet.
     pub(crate) state: Option<Initiated>,
     pub(crate) index: SessionIndex,
+    /// The initiation as it was sent, for places that become known while it waits for its answer.
+    pub(crate) message: Vec<u8>,
     pub(crate) mac1: [u8; 16],
     pub(crate) since: Instant,
     pub(crate) tries: u32,
     pub(crate) next_at: Instant,
 }
 
-/// A probe that waits for its reply.
+/// A ping that the shell asked for and that waits for its reply.
 pub(crate) struct Probe {
     pub(crate) token: u64,
-    pub(crate) purpose: ProbePurpose,
     /// `None`: to be sent when the session is up.
     pub(crate) sent: Option<Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProbePurpose {
-    /// The shell asked.
-    Ping,
-    /// To find out whether the peer receives at an address from which it sent.
-    Path(SocketAddr),
 }
 
 impl Live {
@@ -142,8 +145,8 @@ pub struct PeerStatus {
     /// Whether and why it may talk to us.
     pub permission: Result<Permission, Denial>,
     /// Where it is reached, if a session is up.
-    pub path: Option<SocketAddr>,
-    /// Known addresses to dial.
+    pub path: Option<Locator>,
+    /// Addresses to dial that its record names.
     pub candidates: Vec<SocketAddr>,
     /// When the last handshake with it ended well.
     pub last_handshake: Option<Instant>,
@@ -156,7 +159,7 @@ pub struct PeerStatus {
     /// Since when it does not answer.
     pub unreachable_since: Option<Instant>,
     /// Why and how often we refused its handshakes, and when last.
-    pub refused: Option<(crate::event::Refusal, SocketAddr, u64, Instant)>,
+    pub refused: Option<(crate::event::Refusal, Locator, u64, Instant)>,
     /// Traffic counters.
     pub activity: Arc<Activity>,
 }
@@ -174,17 +177,6 @@ impl Peer {
         };
         let literals = self.public_addresses.iter().filter(|_| self.resolved.is_none()).filter_map(literal);
         self.resolved.iter().flatten().copied().chain(literals)
-    }
-
-    /// Where to dial it: where it was reached last, then its candidates.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let others = self.candidates().filter(|candidate| Some(*candidate) != self.remote);
-        self.remote.into_iter().chain(others).collect()
-    }
-
-    /// Whether it can be dialled at all.
-    pub(crate) fn is_dialable(&self) -> bool {
-        self.remote.is_some() || self.candidates().next().is_some()
     }
 
     /// Where its traffic is counted.

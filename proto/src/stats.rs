@@ -80,6 +80,12 @@ drop_reasons! {
     HandshakeReplayed => "handshake_replayed",
     /// Handshake: a response or cookie that nothing of ours waits for.
     HandshakeUnexpected => "handshake_unexpected",
+    /// Relay: it does not come from the member whose channel it names.
+    RelayForeign => "relay_foreign",
+    /// Relay: its member has had its share.
+    RelayLimited => "relay_limited",
+    /// Relay: the socket is full.
+    RelayFull => "relay_full",
 }
 
 /// One counter per [`DropReason`].
@@ -179,10 +185,69 @@ impl Activity {
     }
 }
 
+/// What a relayed member may have carried, and what it has.
+#[derive(Debug)]
+pub struct Meter {
+    /// Bytes a second.
+    rate: u64,
+    /// When all that was taken so far will have been earned, in nanoseconds of [`Instant`] (generic cell rate algorithm, ITU-T
+    /// I.371 annex A).
+    earned_at: AtomicU64,
+    datagrams: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How far ahead of its rate a member may be: a few super-packets at 10 Mbit/s.
+const METER_BURST_NANOS: u64 = 250_000_000;
+
+impl Meter {
+    /// A meter that lets `rate` bytes a second pass, and bursts of a quarter of a second.
+    #[must_use]
+    pub const fn new(rate: u64) -> Self {
+        let (earned_at, datagrams, bytes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { rate, earned_at, datagrams, bytes }
+    }
+
+    /// Takes `len` bytes if they may pass.
+    #[must_use]
+    pub fn take(&self, len: u64, now: Instant) -> bool {
+        let now = now.as_nanos();
+        let cost = len.saturating_mul(1_000_000_000) / self.rate.max(1);
+        let earn =
+            |at: u64| Some(at.max(now).saturating_add(cost)).filter(|at| *at <= now.saturating_add(METER_BURST_NANOS));
+        let passes = self.earned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn).is_ok();
+        if passes {
+            self.datagrams.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(len, Ordering::Relaxed);
+        }
+        passes
+    }
+
+    /// Datagrams and bytes that passed.
+    #[must_use]
+    pub fn passed(&self) -> (u64, u64) {
+        (self.datagrams.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[test]
+    fn a_meter_lets_its_rate_pass_and_a_burst() {
+        let (meter, start) = (Meter::new(1_000_000), Instant::from_nanos(5_000_000_000));
+        let sent = |from: Instant, ticks: u64| {
+            let at = |tick: u64| from + Duration::from_millis(tick);
+            (0..ticks).map(|tick| (0..10).filter(|_| meter.take(1_000, at(tick))).count()).sum::<usize>()
+        };
+        let first = sent(start, 1_000);
+        assert!((1_240..=1_251).contains(&first), "{first}");
+        assert_eq!(sent(start + Duration::from_secs(10), 20), 200, "rest earns a burst");
+        assert_eq!(meter.passed(), (first as u64 + 200, (first as u64 + 200) * 1_000));
+    }
 
     #[test]
     fn every_reason_has_a_name_and_a_counter_of_its_own() {

@@ -12,6 +12,8 @@ pub enum Timer {
     Sweep,
     /// Send the next initiation to a peer that has not answered.
     Retry(PeerId),
+    /// Probe a peer's candidates, and look at what answered.
+    Paths(PeerId),
 }
 
 /// When the core wants to be called next, and why.

@@ -84,9 +84,8 @@ fn vectors() -> String {
     let mut control = session.claim(CONTROL_LANE).unwrap();
     let keepalive = control.seal_vec(MessageType::Control, Flags::default(), &[]).unwrap();
     line("control_keepalive", &hex(&keepalive));
-    let mut bytes = [0; Control::MAX_LEN];
-    let len = Control::Probe { token: 0x0807_0605_0403_0201 }.write(&mut bytes);
-    let probe = control.seal_vec(MessageType::Control, Flags::default(), &bytes[..len]).unwrap();
+    let probe = Control::Probe { token: 0x0807_0605_0403_0201 }.to_bytes();
+    let probe = control.seal_vec(MessageType::Control, Flags::default(), &probe).unwrap();
     line("control_probe", &hex(&probe));
     let data = session.claim(0).unwrap().seal_vec(MessageType::Data, Flags::CSUM_PARTIAL, PACKET).unwrap();
     line("data_plaintext", &hex(PACKET));

@@ -43,8 +43,11 @@ pub(crate) struct PeerLine {
     pub(crate) public_key: String,
     pub(crate) addresses: Vec<String>,
     pub(crate) state: State,
-    /// UDP address over which the peer is reached, while a session is up.
+    /// UDP address over which the peer is reached, or `relay` and the relay's, while a session is up.
     pub(crate) path: Option<String>,
+    /// Every place where it may be reached, and how each does; empty while nothing goes on with it.
+    #[serde(default)]
+    pub(crate) paths: Vec<PathLine>,
     pub(crate) last_handshake_seconds_ago: Option<f64>,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
@@ -58,6 +61,25 @@ pub(crate) struct PeerLine {
     pub(crate) rekeys: u64,
     /// Why the state is what it is, where that needs saying.
     pub(crate) reason: Option<String>,
+}
+
+/// A place where a peer may be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PathLine {
+    /// UDP address, or `relay` and the relay's.
+    pub(crate) address: String,
+    /// `lan`, `direct`, `relay` or `tls`.
+    pub(crate) kind: String,
+    /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen` or `relay`.
+    pub(crate) origin: String,
+    /// `active`: the data goes there; `standby`: it works; `probing`; `silent`: it never answered; `dead`: it did once.
+    pub(crate) state: String,
+    /// Smoothed round trip time in microseconds.
+    pub(crate) rtt_us: Option<u64>,
+    /// Mean deviation of the round trip time in microseconds.
+    pub(crate) jitter_us: u64,
+    /// Unanswered probes per thousand.
+    pub(crate) loss_per_mille: u32,
 }
 
 /// What a peer is doing.

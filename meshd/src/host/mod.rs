@@ -8,6 +8,7 @@ mod error;
 mod journal;
 mod netlink;
 mod plan;
+mod reachable;
 mod routes;
 mod sysctl;
 mod undo;
@@ -16,6 +17,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 pub(crate) use error::HostError;
 pub(crate) use plan::{HostNote, HostSettings, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};
@@ -23,6 +26,7 @@ pub(crate) use watch::{Changes, Watch};
 use error::During as _;
 use journal::{Journal, Undo};
 use netlink::Netlink;
+use reachable::reachable;
 use sysctl::Sysctls;
 
 use crate::underlay::Underlay;
@@ -84,6 +88,17 @@ impl Host {
             Some(plan) => self.apply_again(plan).await,
             None => Ok(()),
         }
+    }
+
+    /// The addresses by which peers near this machine may reach it: those of interfaces that are up, without containers', virtual
+    /// machines' and other overlays', which lead nowhere from outside.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) async fn addresses(&self) -> Result<Vec<IpAddr>, HostError> {
+        let links = self.netlink.links().await.during("list", "interfaces")?;
+        let addresses = self.netlink.addresses().await.during("list", "addresses")?;
+        Ok(reachable(&links, &addresses, &self.settings.interface))
     }
 
     /// Undoes everything and forgets the journal and the plan.

@@ -87,7 +87,7 @@ impl End {
         let mut table = ForwardingTable::new(Mac1::new(&PublicKey([own; 32])));
         table.routes = Arc::new(routes);
         let activity = Arc::default();
-        let row = PeerRow { session: session.clone(), next: None, remote: underlay(peer), activity };
+        let row = PeerRow { session: session.clone(), next: None, remote: underlay(peer).into(), activity };
         table.insert_session(SessionRow { session, activity: Arc::clone(&row.activity) });
         table.set_peer(PeerId(0), Some(row));
         let drops = Arc::<DropCounters>::default();

@@ -8,7 +8,8 @@ use proto::packet::vnet::{self, Accepted, VNET_HEADER_LEN};
 use proto::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
 use proto::wire::{
     Capabilities, Control, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, Initiation, InitiationPayload,
-    MAX_CONTROL, MessageType, OVERHEAD, RESPONSE_LEN, Response, ResponsePayload, TAG_LEN,
+    MAX_CONTROL, MessageType, OVERHEAD, RELAY_HEADER_LEN, RESPONSE_LEN, Response, ResponsePayload, TAG_LEN,
+    parse_relay_header, relay_header,
 };
 
 use crate::input::Input;
@@ -161,7 +162,7 @@ pub fn wire(bytes: &[u8]) {
     };
     let datagram = input.bytes(len);
     let kind = MessageType::of(&datagram);
-    assert_eq!(kind.is_ok(), datagram.first().is_some_and(|first| (1..=5).contains(first)));
+    assert_eq!(kind.is_ok(), datagram.first().is_some_and(|first| matches!(first, 1..=5 | 7)));
     if let Ok(message) = Initiation::parse(&datagram) {
         assert_eq!((kind, len), (Ok(MessageType::Initiation), INITIATION_LEN));
         assert_eq!(message.to_bytes()[4..], datagram[4..INITIATION_LEN - 32]);
@@ -181,9 +182,15 @@ pub fn wire(bytes: &[u8]) {
         assert_eq!(written[..], datagram[..HEADER_LEN]);
     }
     if let Some(control) = Control::parse(&datagram) {
-        let mut written = [0; Control::MAX_LEN];
-        let written_len = control.write(&mut written);
-        assert!(written_len <= MAX_CONTROL && datagram.starts_with(&written[..written_len]));
+        // An address that cannot be sent to is left out, so the bytes may differ; the meaning may not.
+        let written = control.to_bytes();
+        assert!(written.len() <= MAX_CONTROL);
+        assert_eq!(Control::parse(&written), Some(control));
+    }
+    if kind == Ok(MessageType::Relayed)
+        && let Ok(channel) = parse_relay_header(&datagram)
+    {
+        assert_eq!(relay_header(channel)[4..], datagram[4..RELAY_HEADER_LEN]);
     }
     if let Some(payload) = datagram.first_chunk::<16>() {
         assert_eq!(InitiationPayload::parse(payload).to_bytes()[..11], payload[..11]);

@@ -17,6 +17,9 @@ use crate::host::Host;
 use crate::link::Link;
 use crate::packets;
 
+/// Bytes a second that a relay carries for each member.
+const RELAY_RATE: u64 = 12_500_000;
+
 /// Everything, from one seed.
 pub struct World {
     /// What the network does to datagrams.
@@ -88,6 +91,7 @@ impl World {
             addresses: vec![IpAddr::from(((10 << 24 | 99 << 16) + number).to_be_bytes())],
             subnets: Vec::new(),
             node_subnets: Vec::new(),
+            relay: None,
             zone: None,
             region: None,
         });
@@ -128,6 +132,8 @@ impl World {
             rekey_after: self.rekey_after,
             idle_after: self.idle_after,
             keepalive: self.keepalive,
+            port: DEFAULT_PORT,
+            relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATE),
         };
         let seed = self.draw();
         let clock = WallClock { unix_at_origin: 1_700_000_000_000_000_000, floor: 0 };
@@ -146,7 +152,7 @@ impl World {
     pub fn roam(&mut self, name: &EndpointName, address: SocketAddr) {
         self.host(name).address = address;
         let now = self.now;
-        self.host(name).node.handle_links(now);
+        self.host(name).node.handle_links(&[], now);
         self.step(name);
     }
 

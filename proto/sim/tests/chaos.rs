@@ -87,7 +87,7 @@ impl Chaos {
                 }
             }
             18 => self.world.host(&a).node.handle_shutdown(now),
-            _ => self.world.host(&a).node.handle_links(now),
+            _ => self.world.host(&a).node.handle_links(&[], now),
         }
         self.world.step(&a);
         let pause = Duration::from_micros(self.rng.next_u64() % 700_000);

@@ -48,6 +48,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         addresses: vec![address(10)],
         subnets: Vec::new(),
         node_subnets: Vec::new(),
+        relay: None,
         zone: None,
         region: None,
     }
@@ -88,6 +89,8 @@ fn node(members: &Members) -> Node {
         rekey_after: Duration::from_secs(120),
         idle_after: Duration::from_secs(180),
         keepalive: None,
+        port: DEFAULT_PORT,
+        relay: None,
     };
     let mut node = Node::new(settings, [1; 32], WallClock { unix_at_origin: 0, floor: 0 }, Instant::ORIGIN);
     node.handle_registry(members, Instant::ORIGIN);
@@ -114,13 +117,13 @@ fn connect(node: &mut Node, number: u32, lanes: u8, used: u8) {
     let start = Initiated::start(&ours, &secret(0).public_key(), index, 1, offer(lanes), [7; 32]);
     let (state, mut initiation) = start.ok().unwrap();
     Mac1::new(&secret(0).public_key()).append(&mut initiation, None);
-    node.handle_datagram(&initiation, source(number), now);
+    node.handle_datagram(&initiation, source(number).into(), now);
     let answer = node.poll_transmit().unwrap().datagram;
     let response = Response::parse(&answer).unwrap();
     let agreement = state.accept(&response).ok().unwrap();
     let session = Session::new(PeerId(0), (index, response.sender), &agreement, true).unwrap();
     let keepalive = session.claim(CONTROL_LANE).unwrap().seal_vec(MessageType::Control, Flags::default(), &[]).unwrap();
-    node.handle_datagram(&keepalive, source(number), now);
+    node.handle_datagram(&keepalive, source(number).into(), now);
     let table = node.poll_table().unwrap();
     for lane in 0..used {
         let mut datagram = session.claim(lane).unwrap().seal_vec(MessageType::Data, Flags::default(), &[]).unwrap();

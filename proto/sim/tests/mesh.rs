@@ -166,7 +166,7 @@ fn a_peer_that_moves_is_found_again_whoever_speaks() {
         }
         assert!(world.numbers(&names[way[1]]).contains(&129), "way {way:?}");
         let peer = world.peer(&names[1], &names[0]);
-        assert_eq!(world.host(&names[1]).node.peer_status(peer).unwrap().path, Some(elsewhere));
+        assert_eq!(world.host(&names[1]).node.peer_status(peer).unwrap().path, Some(elsewhere.into()));
     }
 }
 
@@ -178,7 +178,8 @@ fn an_idle_mesh_is_silent_and_its_sessions_end() {
     world.send(&names[0], &names[1], 1);
     world.run_for(seconds(5));
     let spoken = world.wire.len();
-    assert!(spoken < 10, "{spoken} datagrams for one packet");
+    // A handshake, the packet, a word that it came; and each side asks once whether the path works.
+    assert!(spoken <= 10, "{spoken} datagrams for one packet");
     world.run_for(seconds(600));
     // One goodbye from each side at most.
     let later: Vec<_> = world.wire[spoken..]

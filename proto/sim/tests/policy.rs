@@ -184,7 +184,7 @@ fn replayed_flipped_truncated_and_random_datagrams_change_nothing_and_are_counte
     site.world.run_for(Duration::from_secs(1));
     assert_eq!(site.world.numbers(&b), (1..=10).collect::<Vec<_>>());
     let peer = site.world.peer(&b, &a);
-    assert_eq!(site.world.host(&b).node.peer_status(peer).unwrap().path, Some(from), "nobody was moved");
+    assert_eq!(site.world.host(&b).node.peer_status(peer).unwrap().path, Some(from.into()), "nobody was moved");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn copying_a_peers_newest_datagram_from_elsewhere_does_not_move_it() {
         site.world.wire.iter().filter(|(_, _, d, _)| *d == attacker).map(|(.., bytes)| bytes.len()).collect();
     assert!(to_attacker.iter().sum::<usize>() < 140, "no amplification: {to_attacker:?}");
     let peer = site.world.peer(&b, &a);
-    assert_eq!(site.world.host(&b).node.peer_status(peer).unwrap().path, Some(from));
+    assert_eq!(site.world.host(&b).node.peer_status(peer).unwrap().path, Some(from.into()));
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         addresses: vec![std::net::IpAddr::from(((10 << 24) + number).to_be_bytes())],
         subnets: Vec::new(),
         node_subnets: Vec::new(),
+        relay: None,
         zone: None,
         region: None,
     }
@@ -47,6 +48,8 @@ fn hub() -> (Node, Members) {
         rekey_after: Duration::from_secs(120),
         idle_after: Duration::from_secs(180),
         keepalive: None,
+        port: 6374,
+        relay: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };
     (Node::new(settings, [1; 32], clock, Instant::ORIGIN), members)

@@ -3,23 +3,25 @@
 //! check that the inner source belongs to the sender and the inner destination to us; continue the run or begin a new one;
 //! write each run to the device as one packet or super-packet.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{RecvBatch, RecvMeta};
+use super::relay::Forward;
 use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
 use crate::packet::layout;
 use crate::packet::{MAX_PACKET, Offload, Part};
+use crate::path::{Channel, Locator};
 use crate::route::Target;
 use crate::session::OpenError;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
-    RESPONSE_LEN,
+    RELAY_HEADER_LEN, RESPONSE_LEN, parse_relay_header,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -39,7 +41,8 @@ pub(super) struct Inbound {
     run_end: Option<(SessionIndex, u64)>,
     /// For taking a super-packet apart that the device refused.
     scratch: Box<[u8]>,
-    reported: Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: Option<(SessionIndex, Locator, Instant)>,
+    forward: Forward,
 }
 
 /// The table, and how to get a newer one: a session may have been published since the turn began.
@@ -64,17 +67,19 @@ impl View<'_> {
     }
 }
 
-/// Datagrams of one message: `start..end` in the arena, `stride` apart.
+/// Datagrams of one message: `start..end` in the arena, `stride` apart, each behind a relay's header of `head` bytes.
 #[derive(Clone, Copy)]
 struct Cursor {
     at: usize,
     end: usize,
     stride: usize,
+    head: usize,
 }
 
 impl Cursor {
     fn peek(&self) -> Option<Part> {
-        (self.at < self.end).then(|| Part { start: self.at, len: self.stride.min(self.end - self.at) })
+        let len = self.stride.min(self.end - self.at);
+        (len > self.head).then(|| Part { start: self.at + self.head, len: len - self.head })
     }
 
     fn skip(&mut self) {
@@ -90,6 +95,7 @@ impl Inbound {
             run_end: None,
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             reported: None,
+            forward: Forward::new(),
         }
     }
 
@@ -108,9 +114,10 @@ impl Inbound {
             if count == 0 {
                 return Turn::Drained;
             }
-            let Self { batch, run, run_end, scratch, reported } = self;
+            let Self { batch, run, run_end, scratch, reported, forward } = self;
             let (metas, memory) = batch.messages();
-            let mut message = Message { run, run_end, scratch, reported, memory, device, punts, drops, now };
+            let mut message =
+                Message { run, run_end, scratch, reported, forward, memory, device, socket, punts, drops, now };
             for (slot, meta) in metas.iter().take(count).enumerate() {
                 budget = budget.saturating_sub(meta.len + MESSAGE_COST);
                 message.handle(slot, *meta, view);
@@ -118,6 +125,7 @@ impl Inbound {
             // The slots are about to be filled anew. Within one receive a run goes on across messages: where the link has
             // no UDP GRO each message is a single datagram, and this is worth 1.9 times the throughput.
             message.end_run();
+            message.forward.flush(message.socket, drops);
             if socket.is_drained() {
                 return Turn::Drained;
             }
@@ -131,9 +139,11 @@ struct Message<'w> {
     run: &'w mut Run,
     run_end: &'w mut Option<(SessionIndex, u64)>,
     scratch: &'w mut [u8],
-    reported: &'w mut Option<(SessionIndex, SocketAddr, Instant)>,
+    reported: &'w mut Option<(SessionIndex, Locator, Instant)>,
+    forward: &'w mut Forward,
     memory: &'w mut [u8],
     device: &'w mut dyn Device,
+    socket: &'w mut dyn Socket,
     punts: &'w mut PuntQueue,
     drops: &'w DropCounters,
     now: Instant,
@@ -145,23 +155,62 @@ impl Message<'_> {
         if meta.len == 0 {
             self.drops.add(DropReason::MalformedDatagram, 1);
         }
-        let mut cursor = Cursor { at: start, end: start + meta.len, stride: meta.stride.max(1) };
+        let mut cursor = Cursor { at: start, end: start + meta.len, stride: meta.stride.max(1), head: 0 };
+        self.walk(&mut cursor, Locator::from(meta.source), view);
+    }
+
+    fn walk(&mut self, cursor: &mut Cursor, source: Locator, view: &mut View<'_>) {
         while let Some(part) = cursor.peek() {
             let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
             match MessageType::of(datagram) {
                 Ok(MessageType::Data) => match DataHeader::parse(datagram) {
-                    Ok(header) => self.data(&mut cursor, header, meta.source, view),
-                    Err(_) => self.drop_one(&mut cursor, DropReason::MalformedDatagram),
+                    Ok(header) => self.data(cursor, header, source, view),
+                    Err(_) => self.drop_one(cursor, DropReason::MalformedDatagram),
                 },
+                // A relay's relay would make loops possible.
+                Ok(MessageType::Relayed) if source.channel.is_some() => {
+                    self.drop_one(cursor, DropReason::MalformedDatagram);
+                }
+                Ok(MessageType::Relayed) => self.relayed(cursor, source, view),
                 Ok(kind) => {
-                    if let Err(reason) = self.punt(kind, part, meta.source, view) {
+                    if let Err(reason) = self.punt(kind, part, source, view) {
                         self.drops.add(reason, 1);
                     }
                     cursor.skip();
                 }
-                Err(_) => self.drop_one(&mut cursor, DropReason::UnknownType),
+                Err(_) => self.drop_one(cursor, DropReason::UnknownType),
             }
         }
+    }
+
+    /// Passes this datagram and those after it on the same channel on to its other end, or takes them as what came from there.
+    fn relayed(&mut self, cursor: &mut Cursor, source: Locator, view: &mut View<'_>) {
+        let Some(channel) = cursor.peek().and_then(|part| self.channel_of(part)) else {
+            return self.drop_one(cursor, DropReason::MalformedDatagram);
+        };
+        let row = view.table.channels.get(&channel).cloned();
+        let mut inner = Cursor { end: cursor.at, head: RELAY_HEADER_LEN, ..*cursor };
+        while let Some(part) = cursor.peek()
+            && self.channel_of(part) == Some(channel)
+        {
+            cursor.skip();
+            inner.end = cursor.at;
+            if let Some(row) = &row
+                && let Some(datagram) = self.memory.get(part.start..part.start + part.len)
+                && let Err(reason) = self.forward.push(row, source.address, datagram, self.socket, self.drops, self.now)
+            {
+                self.drops.add(reason, 1);
+            }
+        }
+        if row.is_none() {
+            self.walk(&mut inner, Locator { channel: Some(channel), ..source }, view);
+        }
+    }
+
+    fn channel_of(&self, part: Part) -> Option<Channel> {
+        let datagram = self.memory.get(part.start..part.start + part.len)?;
+        let is_relayed = MessageType::of(datagram) == Ok(MessageType::Relayed);
+        if is_relayed { parse_relay_header(datagram).ok() } else { None }
     }
 
     fn drop_one(&self, cursor: &mut Cursor, reason: DropReason) {
@@ -171,20 +220,14 @@ impl Message<'_> {
 
     /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
     /// ours. Whoever has neither would fill the queue to the core from anywhere.
-    fn punt(
-        &mut self,
-        kind: MessageType,
-        part: Part,
-        source: SocketAddr,
-        view: &mut View<'_>,
-    ) -> Result<(), DropReason> {
+    fn punt(&mut self, kind: MessageType, part: Part, source: Locator, view: &mut View<'_>) -> Result<(), DropReason> {
         let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
         let sized = match kind {
             MessageType::Initiation => part.len == INITIATION_LEN,
             MessageType::Response => part.len == RESPONSE_LEN,
             MessageType::CookieReply => part.len == COOKIE_REPLY_LEN,
             MessageType::Control => (OVERHEAD..=OVERHEAD + MAX_CONTROL).contains(&part.len),
-            MessageType::Data => false,
+            MessageType::Data | MessageType::Relayed => false,
         };
         if !sized {
             return Err(DropReason::MalformedDatagram);
@@ -194,7 +237,7 @@ impl Message<'_> {
             MessageType::Initiation | MessageType::Response => return Err(DropReason::BadMac),
             MessageType::CookieReply => CookieReply::parse(datagram).is_ok_and(|reply| view.is_ours(reply.receiver)),
             MessageType::Control => DataHeader::parse(datagram).is_ok_and(|header| view.is_ours(header.receiver)),
-            MessageType::Data => false,
+            MessageType::Data | MessageType::Relayed => false,
         };
         if !is_proven {
             return Err(DropReason::UnknownSession);
@@ -204,7 +247,7 @@ impl Message<'_> {
     }
 
     /// Opens this datagram and those after it that are of the same session and lane, under one lock.
-    fn data(&mut self, cursor: &mut Cursor, first: DataHeader, source: SocketAddr, view: &mut View<'_>) {
+    fn data(&mut self, cursor: &mut Cursor, first: DataHeader, source: Locator, view: &mut View<'_>) {
         let Some(row) = view.session(first.receiver) else {
             return self.drop_one(cursor, DropReason::UnknownSession);
         };
@@ -244,7 +287,7 @@ impl Message<'_> {
     }
 
     /// Tells the core that a session came alive, or that its peer has moved.
-    fn report_source(&mut self, row: &SessionRow, source: SocketAddr, newest: bool, table: &ForwardingTable) {
+    fn report_source(&mut self, row: &SessionRow, source: Locator, newest: bool, table: &ForwardingTable) {
         let session = row.session.local;
         let expected = table.peer(row.session.peer).map(|peer| peer.remote);
         let punt = if !row.session.is_confirmed() {

@@ -7,6 +7,7 @@ pub mod batch;
 mod inbound;
 mod outbound;
 mod punt;
+mod relay;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use outbound::Outbound;
 
 pub(crate) use outbound::seal_staged;
 pub use punt::{Punt, PuntQueue};
-pub use table::{ForwardingTable, PeerRow, Published, SessionRow};
+pub use table::{ChannelRow, ForwardingTable, PeerRow, Published, SessionRow};
 
 use crate::packet::{Offload, Part};
 use crate::stats::DropCounters;

@@ -2,7 +2,7 @@
 //! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
 //! behind a header into a send batch and seal it there; send the batches when one is full, or when nothing is left to read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::batch::{MAX_SEND, SendQueue};
@@ -17,7 +17,7 @@ use crate::route::Target;
 use crate::session::{Session, TxLane};
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
-use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, TAG_LEN};
+use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, RELAY_HEADER_LEN, TAG_LEN, relay_header};
 
 /// Bytes of one turn, after which the other direction may go first: 32 super-packets. Smaller turns were measured slower.
 const BUDGET: usize = 32 * 61_440;
@@ -151,7 +151,8 @@ impl Outbound {
             return Sealed::All;
         };
         let capabilities = session.capabilities;
-        let mut sealer = Sealer { row, capabilities, held, queue: &mut self.queue, offload: rest.offload };
+        let head = row.remote.channel.map(relay_header);
+        let mut sealer = Sealer { row, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
         if sealer.held.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
@@ -239,6 +240,8 @@ fn fits(len: usize) -> usize {
 /// Seals the segments of one packet, with the one session that they all go out on.
 struct Sealer<'w> {
     row: &'w PeerRow,
+    /// What goes before each datagram, where a relay stands between.
+    head: Option<[u8; RELAY_HEADER_LEN]>,
     capabilities: Capabilities,
     held: &'w mut Held,
     queue: &'w mut SendQueue,
@@ -259,10 +262,10 @@ impl Sealer<'_> {
     /// Seals segments `first..` into batches, sending them whenever they have no room.
     fn seal_from(&mut self, first: usize, segments: &Segments<'_>, packet: &[u8], context: &mut Context<'_>) -> Sealed {
         let count = segments.count();
-        let full_len = segments.len_of(0) + OVERHEAD;
+        let full_len = self.datagram_len(segments, 0);
         let wanted = count.min(fits(full_len));
         // A super-packet begins with a fresh batch: the kernel made it so that it fits one send.
-        let is_split = first == 0 && count > 1 && !self.queue.reserve(self.row.remote, full_len, wanted);
+        let is_split = first == 0 && count > 1 && !self.queue.reserve(self.row.remote.address, full_len, wanted);
         if is_split && !flush(self.queue, context) {
             return Sealed::Until(0);
         }
@@ -300,13 +303,25 @@ impl Sealer<'_> {
 
     #[inline]
     fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> Step {
-        let len = segments.len_of(index) + OVERHEAD;
-        let Some(slot) = self.queue.push(self.row.remote, len) else { return Step::NoRoom };
-        if seal(segments, index, self.capabilities, flags, &mut self.held.lane, slot) {
+        let len = self.datagram_len(segments, index);
+        let Some(slot) = self.queue.push(self.row.remote.address, len) else { return Step::NoRoom };
+        let slot = match &self.head {
+            None => Some(slot),
+            Some(head) => slot.split_first_chunk_mut().map(|(front, rest)| {
+                *front = *head;
+                rest
+            }),
+        };
+        if slot.is_some_and(|slot| seal(segments, index, self.capabilities, flags, &mut self.held.lane, slot)) {
             return Step::Sealed;
         }
         self.queue.pop(len);
         Step::Exhausted
+    }
+
+    #[inline]
+    fn datagram_len(&self, segments: &Segments<'_>, index: usize) -> usize {
+        segments.len_of(index) + OVERHEAD + if self.head.is_some() { RELAY_HEADER_LEN } else { 0 }
     }
 
     /// The flow of a UDP datagram that may share a super-packet with others at the receiver.
@@ -360,19 +375,14 @@ fn flush(queue: &mut SendQueue, context: &mut Context<'_>) -> bool {
 
 /// Seals one packet on the slow path, segment by segment, each as a datagram of its own: what the core does with packets that
 /// waited for a session.
-pub(crate) fn seal_staged(
-    packet: &[u8],
-    offload: Offload,
-    row: &PeerRow,
-    lane: &mut TxLane,
-) -> Vec<(SocketAddr, Vec<u8>)> {
+pub(crate) fn seal_staged(packet: &[u8], offload: Offload, row: &PeerRow, lane: &mut TxLane) -> Vec<Vec<u8>> {
     let Ok(segments) = Segments::new(packet, &offload) else { return Vec::new() };
     let mut datagrams = Vec::new();
     for index in 0..segments.count() {
         let mut datagram = vec![0; segments.len_of(index) + OVERHEAD];
         let flags = Flags::default();
         if seal(&segments, index, row.session.capabilities, flags, lane, &mut datagram) {
-            datagrams.push((row.remote, datagram));
+            datagrams.push(datagram);
         }
     }
     datagrams

@@ -1,10 +1,10 @@
 //! What the fast path hands to the core because it cannot decide it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
+use crate::path::Locator;
 use crate::stats::{DropCounters, DropReason};
 
 /// One thing for the core to decide.
@@ -22,21 +22,21 @@ pub enum Punt {
         /// The whole datagram.
         datagram: Box<[u8]>,
         /// Who sent it.
-        source: SocketAddr,
+        source: Locator,
     },
     /// The first datagrams arrived on a session that we answered: the initiator holds its keys.
     Confirmed {
         /// Our name for the session.
         session: SessionIndex,
         /// Where they came from.
-        source: SocketAddr,
+        source: Locator,
     },
-    /// The newest datagram of a session came from another address than we send to.
+    /// The newest datagram of a session came from elsewhere than we send to.
     Roamed {
         /// Our name for the session.
         session: SessionIndex,
         /// Where it came from.
-        source: SocketAddr,
+        source: Locator,
     },
     /// A lane has sealed so many messages that a new session is due.
     Worn {

@@ -3,6 +3,7 @@
 //! Immutable once published. The core keeps a working copy and publishes clones: cheap, because rows are shared in chunks
 //! and only a chunk that changed is copied.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use arc_swap::ArcSwap;
 
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
+use crate::path::{Channel, Locator};
 use crate::route::RouteTable;
 use crate::session::Session;
-use crate::stats::Activity;
+use crate::stats::{Activity, Meter};
 
 /// How to send to a peer.
 #[derive(Clone)]
@@ -22,7 +24,7 @@ pub struct PeerRow {
     /// One that we answered: to be used from the moment that the peer has used it. The peer may have forgotten the other.
     pub next: Option<Arc<Session>>,
     /// Where its datagrams go.
-    pub remote: SocketAddr,
+    pub remote: Locator,
     /// Where traffic is counted.
     pub activity: Arc<Activity>,
 }
@@ -51,6 +53,18 @@ pub struct SessionRow {
     pub activity: Arc<Activity>,
 }
 
+/// How to relay what comes in on a channel.
+pub struct ChannelRow {
+    /// From where it has to come.
+    pub from: SocketAddr,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// On which of that member's channels.
+    pub channel: Channel,
+    /// What it may still carry, and what it has carried.
+    pub meter: Arc<Meter>,
+}
+
 /// Everything that the fast path needs to know.
 #[derive(Clone)]
 pub struct ForwardingTable {
@@ -58,6 +72,8 @@ pub struct ForwardingTable {
     pub routes: Arc<RouteTable>,
     /// Checks mac1 of handshake messages to this node, so that strangers are turned away before the core is troubled.
     pub mac1: Arc<Mac1>,
+    /// What this node relays.
+    pub channels: Arc<BTreeMap<Channel, Arc<ChannelRow>>>,
     peers: Chunks<PeerRow>,
     sessions: Chunks<Slot>,
     taken: usize,
@@ -77,6 +93,7 @@ impl ForwardingTable {
         Self {
             routes: Arc::default(),
             mac1: Arc::new(mac1),
+            channels: Arc::default(),
             peers: Chunks::default(),
             sessions: Chunks::with_len(CHUNK),
             taken: 0,

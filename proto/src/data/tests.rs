@@ -60,8 +60,12 @@ fn table(own: u32, others: impl IntoIterator<Item = u32>) -> ForwardingTable {
             routes.insert(IpNet::from(inner(other, is_v6)), Target::Peer(PeerId(other)));
         }
         let session = session(own.max(other), own == ALICE);
-        let row =
-            PeerRow { session: Arc::clone(&session), next: None, remote: remote(other), activity: Arc::default() };
+        let row = PeerRow {
+            session: Arc::clone(&session),
+            next: None,
+            remote: remote(other).into(),
+            activity: Arc::default(),
+        };
         table.set_peer(PeerId(other), Some(row));
         table.insert_session(SessionRow { session, activity: Arc::default() });
     }

@@ -58,6 +58,8 @@ pub struct Endpoint {
     pub subnets: Vec<IpNet>,
     /// Addresses of the node itself outside the mesh (its LAN address), routed to it as they are.
     pub node_subnets: Vec<IpNet>,
+    /// Whether it carries datagrams between other members; `None`: as its kind does.
+    pub relay: Option<bool>,
     /// Free text for placement, such as `beijing-1`.
     pub zone: Option<String>,
     /// Free text for placement, such as `cn-north`.
@@ -73,6 +75,12 @@ impl Endpoint {
             addresses.push(IpAddr::V6(derived_address(mesh, &self.public_key)));
         }
         addresses
+    }
+
+    /// Whether it carries datagrams between other members: connectors do, unless their record says otherwise.
+    #[must_use]
+    pub fn relays(&self) -> bool {
+        self.relay.unwrap_or(self.kind == Kind::Connector)
     }
 
     /// Every prefix that routes to this endpoint: mesh addresses as host routes, then `node_subnets` and `subnets`.

@@ -104,6 +104,7 @@ pub(crate) mod tests {
             addresses: Vec::new(),
             subnets: Vec::new(),
             node_subnets: Vec::new(),
+            relay: None,
             zone: None,
             region: None,
         }

@@ -1,6 +1,5 @@
 //! Control messages inside a session: keepalives, probes, moves, goodbyes.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
@@ -8,7 +7,8 @@ use rand_chacha::rand_core::Rng as _;
 use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
-use crate::peer::{Probe, ProbePurpose};
+use crate::path::Locator;
+use crate::peer::Probe;
 use crate::session::OpenError;
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -19,9 +19,6 @@ const MAX_PROBES: usize = 32;
 
 /// How long a probe waits for its reply.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long one probe to a new address is given before another is sent there.
-const PATH_REPEAT: Duration = Duration::from_millis(200);
 
 /// Why a probe was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +48,7 @@ impl Node {
             return Err(ProbeError::Denied(denial));
         }
         let is_up = peer.current().is_some();
-        if !is_up && !peer.is_dialable() {
+        if !is_up && self.is_hopeless(id) {
             return Err(ProbeError::NoAddress);
         }
         let token = self.rng.next_u64();
@@ -59,63 +56,43 @@ impl Node {
         if live.probes.len() >= MAX_PROBES {
             return Err(ProbeError::Busy);
         }
-        live.probes.push(Probe { token, purpose: ProbePurpose::Ping, sent: is_up.then_some(now) });
+        live.probes.push(Probe { token, sent: is_up.then_some(now) });
         if is_up {
-            self.send_control(id, Control::Probe { token }, now);
+            self.send_control(id, &Control::Probe { token }, now);
         } else {
             self.dial(id, now);
         }
         Ok(token)
     }
 
-    /// The machine's addresses or routes changed: tells every peer in session where we are now.
-    pub fn handle_links(&mut self, now: Instant) {
-        let live: Vec<PeerId> = self.live.iter().copied().collect();
-        for id in live {
-            // A probe rather than a keepalive: its reply shows at once whether the path still works.
-            let token = self.rng.next_u64();
-            if self.peer(id).is_some_and(|peer| peer.current().is_some()) {
-                self.send_control(id, Control::Probe { token }, now);
-            }
-        }
-    }
-
     /// Says goodbye to every peer in session; for a clean stop. Nothing else should follow but draining the transmits.
     pub fn handle_shutdown(&mut self, now: Instant) {
         let live: Vec<PeerId> = self.live.iter().copied().collect();
         for id in live {
-            self.send_control(id, Control::Close, now);
-            self.tear_down(id);
+            self.send_control(id, &Control::Close, now);
+            self.tear_down(id, now);
         }
     }
 
     /// Sends a control message on the session in use, to the peer's present address.
-    pub(super) fn send_control(&mut self, id: PeerId, message: Control, now: Instant) {
+    pub(super) fn send_control(&mut self, id: PeerId, message: &Control, now: Instant) {
         if let Some(remote) = self.peer(id).and_then(|peer| peer.remote) {
             self.send_control_to(id, message, remote, now);
         }
     }
 
-    fn send_control_to(&mut self, id: PeerId, message: Control, remote: SocketAddr, now: Instant) {
+    pub(super) fn send_control_to(&mut self, id: PeerId, message: &Control, remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
         let current = peer.live.as_mut().and_then(|live| live.current.as_mut());
         let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
-        let mut plaintext = [0; Control::MAX_LEN];
-        let len = message.write(&mut plaintext);
-        let Some(plaintext) = plaintext.get(..len) else { return };
-        if let Ok(datagram) = lane.seal_vec(MessageType::Control, Flags::default(), plaintext) {
+        if let Ok(datagram) = lane.seal_vec(MessageType::Control, Flags::default(), &message.to_bytes()) {
             activity.sent(0, 0, now);
             self.transmit(remote, datagram);
         }
     }
 
-    pub(super) fn handle_control(
-        &mut self,
-        datagram: &[u8],
-        source: SocketAddr,
-        now: Instant,
-    ) -> Result<(), DropReason> {
+    pub(super) fn handle_control(&mut self, datagram: &[u8], source: Locator, now: Instant) -> Result<(), DropReason> {
         let header = DataHeader::parse(datagram).map_err(|_| DropReason::MalformedDatagram)?;
         let row = self.table.session(header.receiver).cloned().ok_or(DropReason::UnknownSession)?;
         let mut bytes = datagram.to_vec();
@@ -136,9 +113,19 @@ impl Node {
             self.handle_roamed(header.receiver, source, now);
         }
         match bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse) {
-            Some(Control::Probe { token }) => self.send_control_to(id, Control::ProbeReply { token }, source, now),
-            Some(Control::ProbeReply { token }) => self.handle_probe_reply(id, token, source, now),
+            Some(Control::Probe { token }) => {
+                let observed = source.channel.is_none().then_some(source.address);
+                self.send_control_to(id, &Control::ProbeReply { token, observed }, source, now);
+            }
+            Some(Control::ProbeReply { token, observed }) => {
+                self.handle_probe_reply(id, token, source, now);
+                observed.into_iter().for_each(|address| self.handle_observed(id, address, now));
+            }
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
+            Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
+            Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, now),
+            Some(Control::RelayOpened { channel, target }) => self.handle_relay_opened(id, channel, &target, now),
+            Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}
         }
@@ -153,46 +140,15 @@ impl Node {
         }
     }
 
-    /// A session's newest datagram came from `source`: if that is news, finds out whether the peer receives there before
-    /// anything is sent there. Whoever can send a copy of a datagram from another address does not move the peer so.
-    pub(super) fn handle_roamed(&mut self, index: SessionIndex, source: SocketAddr, now: Instant) {
-        let Some(id) = self.table.session(index).map(|row| row.session.peer) else { return };
-        let Some(peer) = self.peer(id) else { return };
-        if peer.remote == Some(source) || peer.current().is_none() {
+    fn handle_probe_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) {
+        if self.handle_path_reply(id, token, source, now) {
             return;
         }
-        let token = self.rng.next_u64();
-        let purpose = ProbePurpose::Path(source);
-        let Some(live) = self.live_mut(id, now) else { return };
-        let asked = |probe: &Probe| probe.purpose == purpose && probe.sent.is_some_and(|at| now - at < PATH_REPEAT);
-        if live.probes.iter().any(asked) || live.probes.len() >= MAX_PROBES {
-            return;
-        }
-        live.probes.push(Probe { token, purpose, sent: Some(now) });
-        self.send_control_to(id, Control::Probe { token }, source, now);
-    }
-
-    fn handle_probe_reply(&mut self, id: PeerId, token: u64, source: SocketAddr, now: Instant) {
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         let Some(position) = live.probes.iter().position(|probe| probe.token == token) else { return };
         let probe = live.probes.remove(position);
         let rtt = now - probe.sent.unwrap_or(now);
-        match probe.purpose {
-            ProbePurpose::Ping => self.emit(Event::ProbeReply { peer: id, token, source, rtt }),
-            // The reply must come from where the probe went: it proves that the peer receives and sends there.
-            ProbePurpose::Path(asked) if asked == source => self.move_to(id, source),
-            ProbePurpose::Path(_) => {}
-        }
-    }
-
-    fn move_to(&mut self, id: PeerId, remote: SocketAddr) {
-        let Some(peer) = self.peer_mut(id) else { return };
-        if peer.remote == Some(remote) {
-            return;
-        }
-        peer.remote = Some(remote);
-        self.publish_row(id);
-        self.emit(Event::Moved { peer: id, remote });
+        self.emit(Event::ProbeReply { peer: id, token, source, rtt });
     }
 
     /// Sends the probes that waited for the session; returns whether there were any.
@@ -204,7 +160,7 @@ impl Node {
             tokens.push(probe.token);
         }
         for token in &tokens {
-            self.send_control(id, Control::Probe { token: *token }, now);
+            self.send_control(id, &Control::Probe { token: *token }, now);
         }
         !tokens.is_empty()
     }

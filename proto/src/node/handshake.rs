@@ -1,6 +1,5 @@
 //! Handshakes: beginning them, repeating them, answering them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
@@ -11,6 +10,7 @@ use crate::handshake::{HandshakeError, Initiated, Mac1, Received, Verdict};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
 use crate::packet::icmp::Unreachable;
+use crate::path::Locator;
 use crate::peer::{Attempt, Refused};
 use crate::session::Session;
 use crate::staging::MAX_WAIT;
@@ -27,14 +27,11 @@ const RETRY: [Duration; 4] =
 /// Wait from the fifth try on.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
-/// Tries of each address after which a peer is called unreachable: about 3.5 s.
+/// Tries after which a peer is called unreachable: about 3.5 s.
 const UNREACHABLE_AFTER: usize = 3;
 
-/// Least wait for a response: longer than most round trips, for a later initiation makes its answer void.
-const MIN_RETRY: Duration = Duration::from_millis(250);
-
-/// Addresses that share one address's pace; with more, each is tried less often, so that slow answers have their time.
-const MAX_SHARE: u32 = 4;
+/// Places that one initiation is sent to.
+const MAX_PLACES: usize = 8;
 
 /// How long an unanswered handshake goes on while nobody sends anything new (WireGuard §6.4).
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
@@ -56,7 +53,7 @@ impl Node {
             // The session came up while the packet was on its way here.
             return self.send_staged(id, &packet, offload, now);
         }
-        if !peer.is_dialable() {
+        if self.is_hopeless(id) {
             self.drops.add(DropReason::Unreachable, 1);
             self.note_unreachable(id, now);
             return self.answer_unreachable(&packet, Unreachable::HostUnreachable, now);
@@ -69,7 +66,7 @@ impl Node {
 
     /// Begins a handshake, unless one is under way.
     pub(super) fn dial(&mut self, id: PeerId, now: Instant) {
-        if self.peer(id).is_none_or(|peer| peer.permission.is_err()) {
+        if self.peer(id).is_none_or(|peer| peer.permission.is_err()) && !self.may_relay(id) {
             return;
         }
         let Some(live) = self.live_mut(id, now) else { return };
@@ -77,8 +74,13 @@ impl Node {
             return;
         }
         let index = SessionIndex(0);
-        live.attempt = Some(Attempt { state: None, index, mac1: [0; 16], since: now, tries: 0, next_at: now });
+        let message = Vec::new();
+        live.attempt = Some(Attempt { state: None, index, message, mac1: [0; 16], since: now, tries: 0, next_at: now });
         self.initiate(id, now);
+        // Whoever has an address of its own may well answer there.
+        if self.peer(id).is_some_and(|peer| !peer.is_relay && peer.candidates().next().is_none()) {
+            self.seek_relays(id, now);
+        }
     }
 
     /// The retry timer of a peer: sends the next initiation, or gives up.
@@ -86,7 +88,7 @@ impl Node {
         let Some(peer) = self.peer(id) else { return };
         let Some(attempt) = peer.live.as_ref().and_then(|live| live.attempt.as_ref()) else { return };
         let (tries, since, is_kept) = (attempt.tries as usize, attempt.since, peer.is_kept);
-        if tries >= UNREACHABLE_AFTER * peer.addresses().len().max(1) {
+        if tries >= UNREACHABLE_AFTER {
             self.note_unreachable(id, now);
         }
         self.expire_staged(id, now);
@@ -95,8 +97,9 @@ impl Node {
         // stops.
         if !is_kept && (now - since >= GIVE_UP_AFTER || (!wanted && now - since >= MAX_WAIT * 2)) {
             self.drop_attempt(id);
-            return self.release_if_over(id);
+            return self.release_if_over(id, now);
         }
+        self.seek_relays(id, now);
         self.initiate(id, now);
     }
 
@@ -105,14 +108,14 @@ impl Node {
         let seed = self.seed();
         let timestamp = self.next_timestamp(now);
         let jitter = self.rng.next_u32();
+        let places = self.places(id, now);
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return };
-        let addresses = peer.addresses();
         let Some(live) = &mut peer.live else { return };
         let cookie = live.cookie.as_ref().filter(|(_, since)| now - *since < COOKIE_USE).map(|(cookie, _)| cookie);
         let Some(attempt) = &mut live.attempt else { return };
         self.pending.remove(&attempt.index);
         self.table.remove_session(attempt.index);
-        attempt.next_at = now + wait(attempt.tries, addresses.len(), jitter);
+        attempt.next_at = now + wait(attempt.tries, jitter);
         self.timers.set(attempt.next_at, Timer::Retry(id));
         let offer = self.settings.offer;
         let Ok((state, mut message)) =
@@ -121,17 +124,31 @@ impl Node {
             return;
         };
         let mac1 = Mac1::new(&peer.key).append(&mut message, cookie);
-        // Each try goes to the next address; the one that worked last comes first.
-        let remote = addresses.get(attempt.tries as usize % addresses.len().max(1)).copied();
         attempt.tries += 1;
         (attempt.state, attempt.index, attempt.mac1) = (Some(state), index, mac1);
+        attempt.message.clone_from(&message);
         self.pending.insert(index, id);
         // Workers let no cookie reply pass whose index they do not know.
         self.table.reserve(index);
         self.is_table_dirty = true;
-        if let Some(remote) = remote {
-            self.transmit(remote, message);
+        for place in places {
+            self.transmit(place, message.clone());
         }
+    }
+
+    /// Where the next initiation goes: everywhere at once, for the first that comes through decides; but a rekey begins with
+    /// the path in use. Of more places than one try takes, each try has its share.
+    fn places(&self, id: PeerId, now: Instant) -> Vec<Locator> {
+        let Some(live) = self.peer(id).and_then(|peer| peer.live.as_ref()) else { return Vec::new() };
+        let tries = live.attempt.as_ref().map_or(0, |attempt| attempt.tries as usize);
+        let in_use = live.current.as_ref().and_then(|_| live.paths.sound(now));
+        if let Some(active) = in_use.filter(|_| tries == 0) {
+            return vec![active];
+        }
+        let all = self.dialable(id);
+        let skipped = if all.len() > MAX_PLACES { tries * MAX_PLACES % all.len() } else { 0 };
+        let turned = all.iter().skip(skipped).chain(all.iter().take(skipped));
+        turned.take(MAX_PLACES).map(|(_, locator)| *locator).collect()
     }
 
     /// Strictly increasing, and wall time where the clock allows.
@@ -144,7 +161,7 @@ impl Node {
     pub(super) fn handle_initiation(
         &mut self,
         datagram: &[u8],
-        source: SocketAddr,
+        source: Locator,
         now: Instant,
     ) -> Result<(), DropReason> {
         let initiation = Initiation::parse(datagram).map_err(|_| DropReason::MalformedDatagram)?;
@@ -153,7 +170,7 @@ impl Node {
         }
         let Self { cookies, rng, limiter, .. } = self;
         cookies.refresh(now, || super::draw(rng));
-        match limiter.check(source, now, || cookies.verify(datagram, source)) {
+        match limiter.check(source.address, now, || cookies.verify(datagram, source.address)) {
             Verdict::Accept => {}
             Verdict::DemandCookie => return self.demand_cookie(datagram, source),
             Verdict::Refuse => return Err(DropReason::HandshakeRateLimited),
@@ -169,18 +186,22 @@ impl Node {
         self.answer(id, received, initiation.sender, source, now)
     }
 
-    fn demand_cookie(&mut self, datagram: &[u8], source: SocketAddr) -> Result<(), DropReason> {
+    fn demand_cookie(&mut self, datagram: &[u8], source: Locator) -> Result<(), DropReason> {
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
-        let reply = self.cookies.reply(&self.mac1, datagram, source, nonce).ok_or(DropReason::MalformedDatagram)?;
+        let reply =
+            self.cookies.reply(&self.mac1, datagram, source.address, nonce).ok_or(DropReason::MalformedDatagram)?;
         self.transmit(source, reply.to_bytes());
         Err(DropReason::HandshakeRateLimited)
     }
 
     /// Whether a member's initiation is to be answered.
-    fn admit(&mut self, id: PeerId, received: &Received, source: SocketAddr, now: Instant) -> Result<(), DropReason> {
+    fn admit(&mut self, id: PeerId, received: &Received, source: Locator, now: Instant) -> Result<(), DropReason> {
+        let may_relay = self.may_relay(id);
         let Some(peer) = self.peer_mut(id) else { return Err(DropReason::HandshakeUnknownKey) };
-        if let Err(denial) = peer.permission {
+        if let Err(denial) = peer.permission
+            && !may_relay
+        {
             self.refuse(id, source, Refusal::Denied(denial), now);
             return Err(DropReason::HandshakeNotAllowed);
         }
@@ -205,7 +226,7 @@ impl Node {
         id: PeerId,
         received: Received,
         sender: SessionIndex,
-        source: SocketAddr,
+        source: Locator,
         now: Instant,
     ) -> Result<(), DropReason> {
         let index = self.fresh_index();
@@ -228,12 +249,7 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn handle_response(
-        &mut self,
-        datagram: &[u8],
-        source: SocketAddr,
-        now: Instant,
-    ) -> Result<(), DropReason> {
+    pub(super) fn handle_response(&mut self, datagram: &[u8], source: Locator, now: Instant) -> Result<(), DropReason> {
         let response = Response::parse(datagram).map_err(|_| DropReason::MalformedDatagram)?;
         if !self.mac1.verify(datagram) {
             return Err(DropReason::BadMac);
@@ -274,10 +290,6 @@ impl Node {
                 // With the proof in hand there is no reason to wait for the retry. Once only: a peer that keeps
                 // demanding cookies is answered at the pace of the retries.
                 self.cancel_retry(id);
-                if let Some(attempt) = self.attempt_mut(id) {
-                    // At the address that demanded it.
-                    attempt.tries = attempt.tries.saturating_sub(1);
-                }
                 self.initiate(id, now);
             }
         }
@@ -285,7 +297,7 @@ impl Node {
     }
 
     /// Remembers a refusal for status output and says it, but not over and over.
-    fn refuse(&mut self, id: PeerId, source: SocketAddr, reason: Refusal, now: Instant) {
+    fn refuse(&mut self, id: PeerId, source: Locator, reason: Refusal, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
         let before = peer.refusal.take().filter(|refused| refused.reason == reason);
         let say = before.as_ref().is_none_or(|refused| now - refused.said >= SAY_AGAIN);
@@ -335,12 +347,9 @@ impl Node {
     }
 }
 
-/// How long to wait after try number `tries`: several addresses are gone through in the time that one would get, so that each
-/// is tried as often as an only one. Up to a tenth is added at random, so that nodes which lost the same hub do not come
-/// back in step.
-fn wait(tries: u32, addresses: usize, jitter: u32) -> Duration {
-    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
-    let round = RETRY.get((tries / addresses) as usize).copied().unwrap_or(RETRY_LATER);
-    let base = (round / addresses.min(MAX_SHARE)).max(MIN_RETRY);
+/// How long to wait after try number `tries`. Up to a tenth is added at random, so that nodes which lost the same hub do not
+/// come back in step.
+fn wait(tries: u32, jitter: u32) -> Duration {
+    let base = RETRY.get(tries as usize).copied().unwrap_or(RETRY_LATER);
     base + base * (jitter % 1024) / 10_240
 }

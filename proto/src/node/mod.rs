@@ -10,12 +10,17 @@
 mod control;
 mod handshake;
 mod order;
+mod path;
 mod registry;
+mod relay;
 mod session;
 
 pub use control::ProbeError;
+pub(crate) use relay::Asked;
 
 use order::Order;
+use path::Observation;
+use relay::Relaying;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -32,12 +37,13 @@ use crate::id::{EndpointName, PeerId, PublicKey, SessionIndex};
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
+use crate::path::{Locator, PathStatus};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::timer::{Deadline, Timer, Timers};
-use crate::wire::MessageType;
+use crate::wire::{MessageType, relay_header};
 
 /// What a node is told at its beginning.
 pub struct Settings {
@@ -51,6 +57,10 @@ pub struct Settings {
     pub rekey_after: Duration,
     /// A session without traffic ends after this.
     pub idle_after: Duration,
+    /// Bytes a second that it relays for each member; `None`: it is no relay.
+    pub relay: Option<u64>,
+    /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
+    pub port: u16,
     /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.
     pub keepalive: Option<Duration>,
 }
@@ -92,6 +102,15 @@ pub struct Node {
     /// Peers with something going on.
     live: BTreeSet<PeerId>,
     strangers: Vec<Stranger>,
+    /// Addresses of this machine's interfaces.
+    local: Vec<IpAddr>,
+    /// Where peers see us, oldest news first.
+    observed: Vec<Observation>,
+    /// Where peers are heard on LANs that we are in.
+    neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
+    /// Peers that carry datagrams for others, by name.
+    relays: Vec<PeerId>,
+    relaying: Relaying,
     timers: Timers,
     sweep_at: Option<Instant>,
     icmp_credit: IcmpCredit,
@@ -109,7 +128,7 @@ pub struct Stranger {
     /// The key it showed.
     pub key: PublicKey,
     /// Where it came from last.
-    pub source: SocketAddr,
+    pub source: Locator,
     /// How often it tried.
     pub count: u64,
     /// When it tried last.
@@ -157,6 +176,11 @@ impl Node {
             pending: BTreeMap::new(),
             live: BTreeSet::new(),
             strangers: Vec::new(),
+            local: Vec::new(),
+            observed: Vec::new(),
+            neighbours: BTreeMap::new(),
+            relays: Vec::new(),
+            relaying: Relaying::default(),
             timers: Timers::default(),
             sweep_at: None,
             icmp_credit: IcmpCredit { since: now, left: ICMP_RATE },
@@ -194,14 +218,14 @@ impl Node {
     }
 
     /// Takes a handshake or control message.
-    pub fn handle_datagram(&mut self, datagram: &[u8], source: SocketAddr, now: Instant) {
+    pub fn handle_datagram(&mut self, datagram: &[u8], source: Locator, now: Instant) {
         let result = match MessageType::of(datagram) {
             Ok(MessageType::Initiation) => self.handle_initiation(datagram, source, now),
             Ok(MessageType::Response) => self.handle_response(datagram, source, now),
             Ok(MessageType::CookieReply) => self.handle_cookie_reply(datagram, now),
             Ok(MessageType::Control) => self.handle_control(datagram, source, now),
             // Data is the workers' business; what reaches the core by another way is not ours.
-            Ok(MessageType::Data) | Err(_) => Err(DropReason::UnknownType),
+            Ok(MessageType::Data | MessageType::Relayed) | Err(_) => Err(DropReason::UnknownType),
         };
         if let Err(reason) = result {
             tracing::trace!(%source, reason = reason.name(), "datagram dropped");
@@ -226,6 +250,7 @@ impl Node {
             match timer {
                 Timer::Sweep => self.sweep(now),
                 Timer::Retry(peer) => self.retry(peer, now),
+                Timer::Paths(peer) => self.handle_paths_due(peer, now),
             }
         }
     }
@@ -276,6 +301,12 @@ impl Node {
     #[must_use]
     pub fn peer_status(&self, peer: PeerId) -> Option<PeerStatus> {
         self.peer(peer).map(Peer::status)
+    }
+
+    /// Every place where a peer may be reached, and how each does; empty while nothing goes on with it.
+    #[must_use]
+    pub fn peer_paths(&self, peer: PeerId, now: Instant) -> Vec<PathStatus> {
+        self.peer(peer).and_then(|peer| peer.live.as_ref()).map(|live| live.paths.status(now)).unwrap_or_default()
     }
 
     /// All peers as status output shows them, by name.
@@ -337,9 +368,12 @@ impl Node {
         MAX_QUEUED + 2 * self.peers.len()
     }
 
-    fn transmit(&mut self, destination: SocketAddr, datagram: Vec<u8>) {
+    fn transmit(&mut self, to: Locator, mut datagram: Vec<u8>) {
+        if let Some(channel) = to.channel {
+            datagram.splice(0..0, relay_header(channel));
+        }
         if self.transmits.len() < self.max_queued() {
-            self.transmits.push_back(Transmit { destination, datagram });
+            self.transmits.push_back(Transmit { destination: to.address, datagram });
         }
     }
 
@@ -364,7 +398,7 @@ impl Node {
         }
     }
 
-    fn stranger(&mut self, key: PublicKey, source: SocketAddr, now: Instant) {
+    fn stranger(&mut self, key: PublicKey, source: Locator, now: Instant) {
         let known = self.strangers.iter_mut().find(|stranger| stranger.key == key);
         let say = match known {
             Some(stranger) => {

@@ -32,6 +32,7 @@ impl Node {
             self.remove(&name, now);
         }
         self.rebuild_routes(members);
+        self.keep_in_touch();
         let all: Vec<PeerId> = self.by_name.iter().collect();
         for id in all {
             self.dial_if_kept(id, now);
@@ -55,14 +56,13 @@ impl Node {
             }
             return self.insert(endpoint, permission);
         };
-        if permission.is_err() {
+        if permission.is_err() && !self.may_relay(id) {
             self.disconnect(id, Disconnect::Removed, now);
         }
-        let is_kept = self.is_kept(endpoint, &permission);
         if let Some(peer) = self.peer_mut(id) {
             peer.kind = endpoint.kind;
             peer.permission = permission;
-            peer.is_kept = is_kept;
+            peer.is_relay = endpoint.relays();
             if *peer.public_addresses != *endpoint.public_addresses {
                 peer.public_addresses = endpoint.public_addresses.as_slice().into();
                 peer.resolved = None;
@@ -77,7 +77,8 @@ impl Node {
             name: endpoint.name.clone(),
             key: endpoint.public_key,
             kind: endpoint.kind,
-            is_kept: self.is_kept(endpoint, &permission),
+            is_kept: false,
+            is_relay: endpoint.relays(),
             permission,
             public_addresses: endpoint.public_addresses.as_slice().into(),
             resolved: None,
@@ -111,10 +112,18 @@ impl Node {
         }
     }
 
-    /// A node that nobody can dial keeps in touch with its own connectors, which then can reach it.
-    fn is_kept(&self, endpoint: &Endpoint, permission: &Result<Permission, Denial>) -> bool {
-        let own_connector = endpoint.kind == Kind::Connector && endpoint.name.cluster() == self.settings.name.cluster();
-        self.settings.keepalive.is_some() && own_connector && permission.is_ok()
+    /// A node that nobody can dial keeps in touch with its own connectors, which then can reach it, and with its relays.
+    fn keep_in_touch(&mut self) {
+        let is_relay = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.is_relay);
+        self.relays = self.by_name.iter().filter(is_relay).collect();
+        let may_dial = self.settings.keepalive.is_none();
+        let homes = if may_dial { Vec::new() } else { self.home_relays(&self.settings.name) };
+        let cluster = self.settings.name.cluster().to_owned();
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            let is_own = peer.kind == Kind::Connector && peer.name.cluster() == cluster && peer.permission.is_ok();
+            peer.is_kept = !may_dial && (is_own || homes.iter().any(|home| home.index() == index));
+        }
     }
 
     fn rebuild_routes(&mut self, members: &Members) {
@@ -145,9 +154,9 @@ impl Node {
     pub(super) fn disconnect(&mut self, id: PeerId, reason: Disconnect, now: Instant) {
         let had_session = self.peer(id).is_some_and(|peer| peer.current().is_some());
         if had_session && reason != Disconnect::Closed {
-            self.send_control(id, crate::wire::Control::Close, now);
+            self.send_control(id, &crate::wire::Control::Close, now);
         }
-        self.tear_down(id);
+        self.tear_down(id, now);
         if had_session {
             self.emit(Event::Disconnected { peer: id, reason });
         }

@@ -1,6 +1,5 @@
 //! Sessions: putting them in place, looking after them, ending them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use crate::data::{PeerRow, SessionRow, seal_staged};
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
+use crate::path::Locator;
 use crate::peer::{Established, Live, Peer};
 use crate::session::Session;
 use crate::stats::{DropReason, Stamps};
@@ -66,7 +66,7 @@ impl Node {
         &mut self,
         id: PeerId,
         session: Arc<Session>,
-        remote: SocketAddr,
+        remote: Locator,
         is_initiator: bool,
         now: Instant,
     ) {
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// The first datagram of a session that we answered came in.
-    pub(super) fn handle_confirmed(&mut self, index: SessionIndex, source: SocketAddr, now: Instant) {
+    pub(super) fn handle_confirmed(&mut self, index: SessionIndex, source: Locator, now: Instant) {
         let Some(row) = self.table.session(index) else { return };
         let id = row.session.peer;
         if !row.session.confirm() {
@@ -106,9 +106,11 @@ impl Node {
         ours.is_some_and(|ours| ours.is_initiator && ours.at >= theirs.at)
     }
 
-    fn promote(&mut self, id: PeerId, established: Established, remote: SocketAddr, now: Instant) {
+    fn promote(&mut self, id: PeerId, established: Established, source: Locator, now: Instant) {
         let Some(live) = self.live_mut(id, now) else { return };
         live.unanswered = None;
+        // A new session does not move the data from a path that works: handshakes take whatever way is open.
+        let remote = live.paths.sound(now).unwrap_or(source);
         let before = live.current.replace(established);
         let rekeyed = before.is_some();
         let old = std::mem::replace(&mut live.previous, before);
@@ -122,6 +124,7 @@ impl Node {
         self.publish_row(id);
         self.emit(if rekeyed { Event::Rekeyed { peer: id } } else { Event::Connected { peer: id, remote } });
         self.flush(id, now);
+        self.open_paths(id, remote, now);
     }
 
     /// Sends what waited for the session; where nothing did, a keepalive, which tells a responder that we hold the keys.
@@ -132,7 +135,7 @@ impl Node {
             sent = true;
         }
         if !sent {
-            self.send_control(id, Control::Keepalive, now);
+            self.send_control(id, &Control::Keepalive, now);
         }
     }
 
@@ -146,8 +149,8 @@ impl Node {
             self.drops.add(DropReason::MalformedPacket, 1);
         }
         row.activity.sent(datagrams.len() as u64, packet.len() as u64, now);
-        for (destination, datagram) in datagrams {
-            self.transmit(destination, datagram);
+        for datagram in datagrams {
+            self.transmit(row.remote, datagram);
         }
     }
 
@@ -182,6 +185,7 @@ impl Node {
         self.expire_staged(id, now);
         self.expire_probes(id, now);
         let care = self.diagnose(id, now);
+        self.tend_paths(id, now);
         if care.idle || care.expired {
             let reason = if care.idle { Disconnect::Idle } else { Disconnect::Expired };
             self.disconnect(id, reason, now);
@@ -190,9 +194,9 @@ impl Node {
             self.dial(id, now);
         }
         if care.keepalive {
-            self.send_control(id, Control::Keepalive, now);
+            self.send_control(id, &Control::Keepalive, now);
         }
-        self.release_if_over(id);
+        self.release_if_over(id, now);
     }
 
     /// Decides what a live peer needs, from its session's age and the stamps that the workers left.
@@ -207,6 +211,7 @@ impl Node {
         let stamps = peer.activity().stamps();
         let is_kept = peer.is_kept;
         let Some(live) = &mut peer.live else { return Care::default() };
+        live.paths.note(stamps, now);
         let Some(current) = &live.current else {
             return Care { dial: is_kept && live.attempt.is_none(), ..Care::default() };
         };
@@ -241,10 +246,12 @@ impl Node {
     }
 
     /// Ends everything with a peer here, without a word to it.
-    pub(super) fn tear_down(&mut self, id: PeerId) {
+    pub(super) fn tear_down(&mut self, id: PeerId, now: Instant) {
         self.drop_attempt(id);
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.take()) else { return };
+        live.paths_at.into_iter().for_each(|at| self.timers.cancel(at, Timer::Paths(id)));
         self.live.remove(&id);
+        self.close_channels(id, now);
         let Live { current, previous, next, .. } = *live;
         for session in [current, previous, next] {
             self.forget_session(session);
@@ -253,10 +260,10 @@ impl Node {
         self.is_table_dirty = true;
     }
 
-    pub(super) fn release_if_over(&mut self, id: PeerId) {
+    pub(super) fn release_if_over(&mut self, id: PeerId, now: Instant) {
         let over = self.peer(id).and_then(|peer| peer.live.as_ref()).is_some_and(|live| live.is_over());
         if over {
-            self.tear_down(id);
+            self.tear_down(id, now);
         }
     }
 

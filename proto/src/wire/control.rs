@@ -1,19 +1,26 @@
 //! Control messages: the plaintext of [`MessageType::Control`](super::MessageType) datagrams.
 //!
 //! The first byte is the kind. A receiver ignores kinds and trailing bytes that it does not know, so that later versions
-//! may add both.
+//! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::array;
+use crate::id::PublicKey;
+use crate::path::{Channel, Origin};
 
-/// Longest control plaintext in bytes; what is longer is no control message.
-pub const MAX_CONTROL: usize = 256;
+/// Longest control plaintext in bytes: what a jumbo frame holds. What is longer is no control message.
+pub const MAX_CONTROL: usize = 9000;
+
+/// Most addresses in one [`Control::Candidates`].
+pub const MAX_ADDRESSES: usize = 12;
 
 /// One control message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Empty plaintext: I am here, and this session works.
     Keepalive,
-    /// Answer at once, to the address that this came from, with the same token.
+    /// Answer at once, to where this came from, with the same token.
     Probe {
         /// Chosen at random by the prober.
         token: u64,
@@ -22,60 +29,213 @@ pub enum Control {
     ProbeReply {
         /// The probe's token.
         token: u64,
+        /// From where the probe came; `None` where that was a relay.
+        observed: Option<SocketAddr>,
     },
     /// The sender ends this session and forgets its keys.
     Close,
+    /// Where the sender may be reached: at most [`MAX_ADDRESSES`], which replace those before. The receiver probes them at once.
+    Candidates {
+        /// Addresses, and how the sender knows them.
+        addresses: Vec<(Origin, SocketAddr)>,
+    },
+    /// To a relay: open a channel to the holder of this key.
+    RelayOpen {
+        /// Whose.
+        target: PublicKey,
+    },
+    /// From a relay, to both ends: what you send to me on this channel goes to the holder of this key, and what comes from it
+    /// comes to you on the same channel.
+    RelayOpened {
+        /// The receiver's channel.
+        channel: Channel,
+        /// At the other end.
+        target: PublicKey,
+    },
+    /// From a relay: there is no such channel, or no longer.
+    RelayRefused {
+        /// To whom.
+        target: PublicKey,
+        /// Why.
+        reason: RelayRefusal,
+    },
 }
 
-impl Control {
-    /// Longest encoding of these messages, in bytes.
-    pub const MAX_LEN: usize = 9;
+/// Why a relay does not carry datagrams to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelayRefusal {
+    /// It has no session with the relay now.
+    #[error("it is not connected to the relay")]
+    Absent = 1,
+    /// The node is no relay.
+    #[error("the node does not relay")]
+    NoRelay = 2,
+    /// The relay's limits are reached.
+    #[error("the relay is full")]
+    Full = 3,
+}
 
+const PROBE: u8 = 1;
+const PROBE_REPLY: u8 = 2;
+const CLOSE: u8 = 3;
+const CANDIDATES: u8 = 4;
+const RELAY_OPEN: u8 = 5;
+const RELAY_OPENED: u8 = 6;
+const RELAY_REFUSED: u8 = 7;
+
+/// Length of an address: IPv6 or mapped IPv4, and port.
+const ADDRESS_LEN: usize = 18;
+
+impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
     #[must_use]
     pub fn parse(plaintext: &[u8]) -> Option<Self> {
-        let token = || (plaintext.len() >= 9).then(|| u64::from_le_bytes(array(plaintext, 1)));
-        match plaintext.first() {
-            None => Some(Self::Keepalive),
-            Some(1) => token().map(|token| Self::Probe { token }),
-            Some(2) => token().map(|token| Self::ProbeReply { token }),
-            Some(3) => Some(Self::Close),
-            Some(_) => None,
+        let Some((kind, body)) = plaintext.split_first() else { return Some(Self::Keepalive) };
+        match *kind {
+            PROBE => Some(Self::Probe { token: token(body)? }),
+            PROBE_REPLY => Some(Self::ProbeReply { token: token(body)?, observed: body.get(8..).and_then(address) }),
+            CLOSE => Some(Self::Close),
+            CANDIDATES => candidates(body),
+            RELAY_OPEN => Some(Self::RelayOpen { target: key(body)? }),
+            RELAY_OPENED => {
+                let channel = Channel(u32::from_le_bytes(*body.first_chunk()?));
+                Some(Self::RelayOpened { channel, target: key(body.get(4..)?)? })
+            }
+            RELAY_REFUSED => {
+                let (reason, rest) = body.split_first()?;
+                Some(Self::RelayRefused { target: key(rest)?, reason: RelayRefusal::of(*reason)? })
+            }
+            _ => None,
         }
     }
 
-    /// Writes the message to the start of `out` and returns its length.
+    /// The message as a plaintext.
     #[must_use]
-    pub fn write(&self, out: &mut [u8; Self::MAX_LEN]) -> usize {
-        let mut tagged = |kind: u8, token: u64| {
-            out[0] = kind;
-            out[1..9].copy_from_slice(&token.to_le_bytes());
-            9
-        };
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         match self {
-            Self::Keepalive => 0,
-            Self::Probe { token } => tagged(1, *token),
-            Self::ProbeReply { token } => tagged(2, *token),
-            Self::Close => {
-                out[0] = 3;
-                1
+            Self::Keepalive => {}
+            Self::Probe { token } => write(&mut out, PROBE, &[&token.to_le_bytes()]),
+            Self::ProbeReply { token, observed } => {
+                write(&mut out, PROBE_REPLY, &[&token.to_le_bytes()]);
+                out.extend(observed.iter().flat_map(|address| address_bytes(*address)));
+            }
+            Self::Close => out.push(CLOSE),
+            Self::Candidates { addresses } => {
+                out.push(CANDIDATES);
+                for (origin, address) in addresses.iter().take(MAX_ADDRESSES) {
+                    out.push(*origin as u8);
+                    out.extend(address_bytes(*address));
+                }
+            }
+            Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
+            Self::RelayOpened { channel, target } => {
+                write(&mut out, RELAY_OPENED, &[&channel.0.to_le_bytes(), &target.0]);
+            }
+            Self::RelayRefused { target, reason } => {
+                write(&mut out, RELAY_REFUSED, &[&[*reason as u8], &target.0]);
             }
         }
+        out
     }
+}
+
+impl RelayRefusal {
+    const fn of(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Absent),
+            2 => Some(Self::NoRelay),
+            3 => Some(Self::Full),
+            _ => None,
+        }
+    }
+}
+
+fn write(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
+    out.push(kind);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+fn token(body: &[u8]) -> Option<u64> {
+    body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+fn key(body: &[u8]) -> Option<PublicKey> {
+    body.first_chunk().map(|bytes| PublicKey(*bytes))
+}
+
+/// An origin that this version does not know makes its address none; the others stand.
+fn candidates(body: &[u8]) -> Option<Control> {
+    let entries = body.chunks_exact(1 + ADDRESS_LEN).take(MAX_ADDRESSES);
+    let read = |entry: &[u8]| Some((Origin::of(*entry.first()?)?, address(entry.get(1..)?)?));
+    Some(Control::Candidates { addresses: entries.filter_map(read).collect() })
+}
+
+/// `None` where it is cut short, or no address that anything can be sent to.
+fn address(bytes: &[u8]) -> Option<SocketAddr> {
+    if bytes.len() < ADDRESS_LEN {
+        return None;
+    }
+    let ip = IpAddr::V6(Ipv6Addr::from(array::<16>(bytes, 0))).to_canonical();
+    let port = u16::from_le_bytes(array(bytes, 16));
+    (port != 0 && !ip.is_unspecified() && !ip.is_multicast()).then(|| SocketAddr::new(ip, port))
+}
+
+fn address_bytes(address: SocketAddr) -> [u8; ADDRESS_LEN] {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut bytes = [0; ADDRESS_LEN];
+    bytes[..16].copy_from_slice(&ip.octets());
+    bytes[16..].copy_from_slice(&address.port().to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn every_message_survives_its_encoding() {
-        for message in
-            [Control::Keepalive, Control::Probe { token: 7 }, Control::ProbeReply { token: u64::MAX }, Control::Close]
-        {
-            let mut bytes = [0; Control::MAX_LEN];
-            let len = message.write(&mut bytes);
-            assert_eq!(Control::parse(&bytes[..len]), Some(message));
+    fn addresses() -> impl Strategy<Value = Vec<(Origin, SocketAddr)>> {
+        let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
+        let usable = ip
+            .prop_map(|ip| ip.to_canonical())
+            .prop_filter("can be sent to", |ip| !ip.is_unspecified() && !ip.is_multicast());
+        let origin = proptest::sample::select(Origin::ALL.to_vec());
+        proptest::collection::vec((origin, (usable, 1u16..).prop_map(SocketAddr::from)), 0..=MAX_ADDRESSES)
+    }
+
+    fn message() -> impl Strategy<Value = Control> {
+        let key = any::<[u8; 32]>().prop_map(PublicKey);
+        let reason = proptest::sample::select(vec![RelayRefusal::Absent, RelayRefusal::NoRelay, RelayRefusal::Full]);
+        prop_oneof![
+            Just(Control::Keepalive),
+            Just(Control::Close),
+            any::<u64>().prop_map(|token| Control::Probe { token }),
+            (any::<u64>(), addresses()).prop_map(|(token, known)| Control::ProbeReply {
+                token,
+                observed: known.first().map(|(_, address)| *address)
+            }),
+            addresses().prop_map(|addresses| Control::Candidates { addresses }),
+            key.clone().prop_map(|target| Control::RelayOpen { target }),
+            (any::<u32>(), key.clone())
+                .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
+            (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_survives_its_encoding(message in message()) {
+            prop_assert_eq!(Control::parse(&message.to_bytes()), Some(message));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic_and_what_is_read_is_written_alike(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(message) = Control::parse(&bytes) {
+                prop_assert_eq!(Control::parse(&message.to_bytes()), Some(message));
+            }
         }
     }
 
@@ -84,5 +244,16 @@ mod tests {
         assert_eq!(Control::parse(&[99]), None);
         assert_eq!(Control::parse(&[1, 0, 0]), None);
         assert_eq!(Control::parse(&[3, 1, 2, 3]), Some(Control::Close));
+        let padded = [Control::Probe { token: 7 }.to_bytes(), vec![0; 1300]].concat();
+        assert_eq!(Control::parse(&padded), Some(Control::Probe { token: 7 }));
+    }
+
+    #[test]
+    fn addresses_that_nothing_can_be_sent_to_are_left_out() {
+        let odd = ["0.0.0.0:1", "239.1.2.3:5", "192.0.2.1:0", "[ff02::1]:9"].map(|text| text.parse().unwrap());
+        let good: SocketAddr = "192.0.2.1:9".parse().unwrap();
+        let addresses = odd.into_iter().chain([good]).map(|address| (Origin::Interface, address)).collect();
+        let read = Control::parse(&Control::Candidates { addresses }.to_bytes());
+        assert_eq!(read, Some(Control::Candidates { addresses: vec![(Origin::Interface, good)] }));
     }
 }

@@ -6,13 +6,16 @@
 mod control;
 mod data;
 mod handshake;
+mod relay;
 
-pub use control::{Control, MAX_CONTROL};
+pub use control::{Control, MAX_ADDRESSES, MAX_CONTROL, RelayRefusal};
 pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
 pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,
 };
+
+pub use relay::{RELAY_HEADER_LEN, parse_relay_header, relay_header};
 
 /// What a datagram claims to be, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum MessageType {
     Data = 4,
     /// One control message inside a session.
     Control = 5,
+    /// Any of the others, by way of a relay.
+    Relayed = 7,
 }
 
 /// Why a datagram cannot be one of ours.
@@ -52,6 +57,7 @@ impl MessageType {
             Some(3) => Ok(Self::CookieReply),
             Some(4) => Ok(Self::Data),
             Some(5) => Ok(Self::Control),
+            Some(7) => Ok(Self::Relayed),
             Some(_) | None => Err(WireError::UnknownType),
         }
     }

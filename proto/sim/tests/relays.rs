@@ -1,0 +1,125 @@
+//! Members that cannot dial each other meet at a relay, and go on without it where they can.
+
+use std::time::Duration;
+
+use proto::event::Event;
+use proto::id::EndpointName;
+use proto::member::{Kind, Members};
+use proto::path::{PathKind, PathState};
+use sim::link::Link;
+use sim::world::World;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A connector that everybody can dial, and edges that nobody can, of one site or of two without a connector of their own.
+fn site(seed: u64, edges: &[&str]) -> Site {
+    let mut world = World::new(seed, Link::GOOD);
+    world.keepalive = Some(seconds(25));
+    let connector = world.add_endpoint("hub.connector", Kind::Connector);
+    let names: Vec<_> = edges.iter().map(|name| world.add_endpoint(name, Kind::Edge)).collect();
+    world.add_community("all", &names);
+    let mut told = world.members.clone();
+    for endpoint in told.endpoints.iter_mut().filter(|endpoint| endpoint.kind == Kind::Edge) {
+        endpoint.public_addresses.clear();
+    }
+    let mut site = Site { world, connector, names, told };
+    for name in site.names.iter().chain([&site.connector]).cloned().collect::<Vec<_>>() {
+        site.start(&name);
+    }
+    site.world.run_for(seconds(2));
+    site
+}
+
+/// A world, and what its nodes are told of each other.
+struct Site {
+    world: World,
+    connector: EndpointName,
+    names: Vec<EndpointName>,
+    told: Members,
+}
+
+impl Site {
+    fn start(&mut self, name: &EndpointName) {
+        self.world.start_with(name, &self.told);
+        self.world.step(name);
+    }
+}
+
+fn kinds(world: &mut World, from: &EndpointName, to: &EndpointName) -> Vec<(PathKind, PathState)> {
+    let (peer, now) = (world.peer(from, to), world.now());
+    world.host(from).node.peer_paths(peer, now).iter().map(|path| (path.kind, path.state)).collect()
+}
+
+#[test]
+fn the_first_packet_goes_through_the_relay_and_the_next_ones_directly() {
+    for edges in [["hub.one", "hub.two"], ["here.one", "there.two"]] {
+        let Site { mut world, connector, names, .. } = site(1, &edges);
+        let before = world.wire.len();
+        world.send(&names[0], &names[1], 1);
+        world.run_for(Duration::from_millis(300));
+        assert_eq!(world.numbers(&names[1]), [1], "{edges:?}: the first byte");
+        let hub = world.home(&connector);
+        let data = |from: usize| world.wire[from..].iter().filter(|(.., bytes)| bytes[0] == 4).count();
+        assert!(world.wire[before..].iter().any(|(_, _, to, bytes)| *to == hub && bytes[0] == 7), "through the relay");
+        assert_eq!(data(before), 0, "{edges:?}: nothing else was possible yet");
+        world.run_for(seconds(2));
+        let after = world.wire.len();
+        world.send(&names[0], &names[1], 2);
+        world.run_for(seconds(1));
+        assert_eq!(world.numbers(&names[1]), [1, 2]);
+        let data =
+            world.wire[after..].iter().filter(|(_, from, to, bytes)| bytes[0] == 4 && *from != hub && *to != hub);
+        assert_eq!(data.count(), 1, "{edges:?}: directly");
+        let paths = kinds(&mut world, &names[0], &names[1]);
+        assert!(paths.contains(&(PathKind::Direct, PathState::Active)), "{paths:?}");
+        assert!(paths.contains(&(PathKind::Relay, PathState::Standby)), "{paths:?}");
+    }
+}
+
+#[test]
+fn a_relay_reads_nothing_and_policy_still_keeps_it_out() {
+    let Site { mut world, connector, names, .. } = site(2, &["here.one", "there.two"]);
+    world.send(&names[0], &names[1], 7);
+    world.run_for(seconds(1));
+    assert_eq!(world.numbers(&names[1]), [7]);
+    world.send(&names[0], &connector, 8);
+    world.send(&connector, &names[0], 9);
+    world.run_for(seconds(5));
+    assert_eq!(
+        (world.numbers(&connector), world.numbers(&names[0])),
+        (vec![], vec![]),
+        "it is in no community with them"
+    );
+    let stranger = world.host(&names[0]).events.iter().any(|(_, event)| matches!(event, Event::Unreachable { .. }));
+    assert!(!stranger);
+}
+
+#[test]
+fn a_peer_that_is_not_at_the_relay_is_unreachable_and_reached_when_it_is() {
+    let mut site = site(3, &["hub.one", "hub.two"]);
+    let names = site.names.clone();
+    site.world.kill(&names[1]);
+    site.world.run_for(seconds(1));
+    site.world.send(&names[0], &names[1], 1);
+    site.world.run_for(seconds(10));
+    site.start(&names[1]);
+    site.world.run_for(seconds(2));
+    site.world.send(&names[0], &names[1], 2);
+    site.world.run_for(seconds(8));
+    assert!(site.world.numbers(&names[1]).contains(&2));
+}
+
+#[test]
+fn a_relay_that_restarts_is_asked_again() {
+    let mut site = site(4, &["hub.one", "hub.two"]);
+    let (names, connector) = (site.names.clone(), site.connector.clone());
+    site.world.send(&names[0], &names[1], 1);
+    site.world.run_for(seconds(200));
+    site.start(&connector);
+    site.world.run_for(seconds(30));
+    site.world.send(&names[0], &names[1], 2);
+    site.world.run_for(seconds(8));
+    assert!(site.world.numbers(&names[1]).contains(&2));
+}

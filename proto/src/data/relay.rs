@@ -1,0 +1,73 @@
+//! A relay's part of the fast path: datagrams that go on to somebody else, unopened. Only the channel in front of them changes.
+
+use std::net::SocketAddr;
+
+use super::batch::SendQueue;
+use super::{ChannelRow, Socket, SocketSend};
+use crate::stats::{DropCounters, DropReason};
+use crate::time::Instant;
+use crate::wire::{RELAY_HEADER_LEN, relay_header};
+
+/// What is on its way through this worker.
+pub(super) struct Forward {
+    queue: SendQueue,
+}
+
+impl Forward {
+    pub(super) fn new() -> Self {
+        Self { queue: SendQueue::new() }
+    }
+
+    /// Takes a datagram with its header for the other end of its channel.
+    ///
+    /// # Errors
+    /// Why it goes no further: it does not come from the member whose channel this is, the channel has carried what it may,
+    /// or the socket is full. A relay keeps nothing: who sends too fast for it loses, as with any router.
+    pub(super) fn push(
+        &mut self,
+        row: &ChannelRow,
+        source: SocketAddr,
+        datagram: &[u8],
+        socket: &mut dyn Socket,
+        drops: &DropCounters,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if row.from != source {
+            return Err(DropReason::RelayForeign);
+        }
+        if !row.meter.take(datagram.len() as u64, now) {
+            return Err(DropReason::RelayLimited);
+        }
+        if self.copy(row, datagram).is_some() {
+            return Ok(());
+        }
+        self.flush(socket, drops);
+        self.copy(row, datagram).ok_or(DropReason::RelayFull)
+    }
+
+    /// Sends what was taken.
+    pub(super) fn flush(&mut self, socket: &mut dyn Socket, drops: &DropCounters) {
+        while let Some(first) = self.queue.unsent().first() {
+            let count = first.count() as u64;
+            let done = match socket.send(self.queue.unsent()) {
+                SocketSend::Sent(done) => done.max(1),
+                SocketSend::Full => {
+                    drops.add(DropReason::RelayFull, count);
+                    1
+                }
+                SocketSend::Dropped => {
+                    drops.add(DropReason::SendFailed, count);
+                    1
+                }
+            };
+            self.queue.advance(done);
+        }
+    }
+
+    fn copy(&mut self, row: &ChannelRow, datagram: &[u8]) -> Option<()> {
+        let (header, rest) = self.queue.push(row.to, datagram.len())?.split_first_chunk_mut::<RELAY_HEADER_LEN>()?;
+        *header = relay_header(row.channel);
+        rest.copy_from_slice(datagram.get(RELAY_HEADER_LEN..)?);
+        Some(())
+    }
+}

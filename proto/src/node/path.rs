@@ -1,0 +1,262 @@
+//! Paths of the peers: probing their candidates, and moving the data to the best of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng as _;
+
+use super::Node;
+use crate::event::Event;
+use crate::id::{PeerId, SessionIndex};
+use crate::path::{Change, Locator, Origin};
+use crate::peer::Peer;
+use crate::time::Instant;
+use crate::timer::Timer;
+use crate::wire::{Control, MAX_ADDRESSES};
+
+/// How long an address is told to others after the last that saw us there: a NAT keeps the mapping for as long at least (RFC
+/// 4787 REQ-5).
+const OBSERVED_FOR: Duration = Duration::from_secs(120);
+
+/// Observers whose news is kept; more would say the same.
+const MAX_OBSERVERS: usize = 16;
+
+/// Where a peer sees us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    by: PeerId,
+    address: SocketAddr,
+    at: Instant,
+}
+
+impl Node {
+    /// Takes the addresses of this machine's interfaces that others may reach, without ports: the machine's network changed, or is
+    /// told for the first time. Every path is probed anew.
+    pub fn handle_links(&mut self, addresses: &[IpAddr], now: Instant) {
+        self.local.clear();
+        self.local.extend_from_slice(addresses);
+        // What others saw belonged to the network before.
+        self.observed.clear();
+        let live: Vec<PeerId> = self.live.iter().copied().collect();
+        for id in live {
+            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+                live.paths.restart(now);
+            }
+            self.send_candidates(id, now);
+            self.tend_paths(id, now);
+        }
+    }
+
+    /// Takes the addresses at which a peer is heard on LANs that both are in; they replace those before.
+    pub fn handle_neighbour(&mut self, id: PeerId, addresses: &[SocketAddr], now: Instant) {
+        if addresses.is_empty() {
+            self.neighbours.remove(&id);
+        } else if self.peer(id).is_some() {
+            self.neighbours.insert(id, addresses.into());
+        }
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        live.paths.retain(Origin::Lan, |locator| addresses.contains(&locator.address));
+        for address in addresses {
+            live.paths.add((*address).into(), Origin::Lan, now);
+        }
+        self.tend_paths(id, now);
+    }
+
+    pub(super) fn handle_paths_due(&mut self, id: PeerId, now: Instant) {
+        if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+            live.paths_at = None;
+            self.tend_paths(id, now);
+        }
+    }
+
+    /// Sends the probes of a peer that are due, and moves the data where that is due.
+    pub(super) fn tend_paths(&mut self, id: PeerId, now: Instant) {
+        while let Some(locator) = self.paths(id).and_then(|paths| paths.poll_probe(now)) {
+            let token = self.rng.next_u64();
+            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+                live.paths.sent(locator, token, now);
+            }
+            self.send_control_to(id, &Control::Probe { token }, locator, now);
+        }
+        let change = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.paths.review(now));
+        if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
+            self.seek_relays(id, now);
+        }
+        match change {
+            Some(Change::Active(locator)) => self.move_to(id, locator),
+            Some(Change::Dead) => self.dial(id, now),
+            None => {}
+        }
+        self.schedule_paths(id, now);
+    }
+
+    /// A session came up over `remote`: what is known of the peer are the candidates, and it is told ours.
+    pub(super) fn open_paths(&mut self, id: PeerId, remote: Locator, now: Instant) {
+        let Some(origin) = self.peer(id).map(|peer| peer.origin_of(remote)) else { return };
+        let candidates = self.dialable(id);
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        live.paths.adopt(remote, origin, now);
+        for (origin, locator) in candidates {
+            live.paths.add(locator, origin, now);
+        }
+        self.send_candidates(id, now);
+        if self.peer(id).is_some_and(|peer| peer.is_relay) {
+            self.ask_relay(id, now);
+        }
+        self.tend_paths(id, now);
+    }
+
+    /// Where a peer may be dialled, best first: what is probed anyway, its neighbourhood, where it was last, its record.
+    pub(super) fn dialable(&self, id: PeerId) -> Vec<(Origin, Locator)> {
+        let Some(peer) = self.peer(id) else { return Vec::new() };
+        let known = peer.live.iter().flat_map(|live| live.paths.candidates());
+        let near = self.neighbours.get(&id).into_iter().flatten().map(|address| (Origin::Lan, (*address).into()));
+        let last = peer.remote.map(|remote| (peer.origin_of(remote), remote));
+        let public = peer.candidates().map(|address| (Origin::Public, address.into()));
+        let mut all: Vec<(Origin, Locator)> = Vec::new();
+        for candidate in known.chain(near).chain(last).chain(public) {
+            if !all.iter().any(|(_, locator)| *locator == candidate.1) {
+                all.push(candidate);
+            }
+        }
+        all
+    }
+
+    /// Whether there is no way to a peer that could be tried.
+    pub(super) fn is_hopeless(&self, id: PeerId) -> bool {
+        let has_relays = || self.peer(id).is_some_and(|peer| !self.relays_for(id, &peer.name).is_empty());
+        self.dialable(id).is_empty() && !has_relays()
+    }
+
+    /// Tells a peer where we may be reached.
+    pub(super) fn send_candidates(&mut self, id: PeerId, now: Instant) {
+        let addresses = self.own_candidates(now);
+        if !addresses.is_empty() && self.peer(id).is_some_and(|peer| peer.current().is_some()) {
+            self.send_control(id, &Control::Candidates { addresses }, now);
+        }
+    }
+
+    fn own_candidates(&self, now: Instant) -> Vec<(Origin, SocketAddr)> {
+        let port = self.settings.port;
+        let local = self.local.iter().map(|ip| (Origin::Interface, SocketAddr::new(*ip, port)));
+        let seen = self.observed.iter().filter(|seen| now - seen.at < OBSERVED_FOR);
+        let seen = seen.map(|seen| (Origin::Observed, seen.address));
+        let mut all: Vec<(Origin, SocketAddr)> = Vec::new();
+        for (origin, address) in seen.chain(local) {
+            if all.len() < MAX_ADDRESSES && !all.iter().any(|(_, known)| *known == address) {
+                all.push((origin, address));
+            }
+        }
+        all
+    }
+
+    /// A peer says where it may be reached.
+    pub(super) fn handle_peer_candidates(&mut self, id: PeerId, addresses: &[(Origin, SocketAddr)], now: Instant) {
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        // Whoever says that it is on our LAN, or in its record, has no way to know.
+        let told = |(origin, address): &&(Origin, SocketAddr)| {
+            matches!(origin, Origin::Interface | Origin::Observed | Origin::Mapped) && is_usable(address.ip())
+        };
+        let told: Vec<(Origin, SocketAddr)> = addresses.iter().filter(told).copied().collect();
+        for origin in [Origin::Interface, Origin::Observed, Origin::Mapped] {
+            live.paths.retain(origin, |locator| told.iter().any(|(_, address)| *address == locator.address));
+        }
+        for (origin, address) in told {
+            live.paths.add(address.into(), origin, now);
+        }
+        live.paths.restart_silent(now);
+        self.tend_paths(id, now);
+    }
+
+    /// A session's newest datagram came from elsewhere than we send to: finds out whether the peer receives there before
+    /// anything is sent there. Whoever can send a copy of a datagram from another address does not move the peer so.
+    pub(super) fn handle_roamed(&mut self, index: SessionIndex, source: Locator, now: Instant) {
+        let Some(id) = self.table.session(index).map(|row| row.session.peer) else { return };
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.remote == Some(source) || peer.current().is_none() {
+            return;
+        }
+        let origin = peer.origin_of(source);
+        if let Some(live) = &mut peer.live {
+            live.paths.roamed(source, origin, now);
+        }
+        self.tend_paths(id, now);
+    }
+
+    /// An answer to a probe of a path; `false` if it is none.
+    pub(super) fn handle_path_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) -> bool {
+        let paths = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).map(|live| &mut live.paths);
+        let is_ours = paths.and_then(|paths| paths.answered(source, token, now)).is_some();
+        if is_ours {
+            self.tend_paths(id, now);
+        }
+        is_ours
+    }
+
+    /// A peer tells from where our probe came.
+    pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, now: Instant) {
+        if !is_usable(address.ip()) {
+            return;
+        }
+        let is_news = !self.observed.iter().any(|seen| seen.address == address);
+        self.observed.retain(|seen| seen.by != by && now - seen.at < OBSERVED_FOR);
+        if self.observed.len() >= MAX_OBSERVERS {
+            self.observed.remove(0);
+        }
+        self.observed.push(Observation { by, address, at: now });
+        if is_news && !self.local.contains(&address.ip()) {
+            let live: Vec<PeerId> = self.live.iter().copied().collect();
+            live.into_iter().for_each(|id| self.send_candidates(id, now));
+        }
+    }
+
+    fn move_to(&mut self, id: PeerId, remote: Locator) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        if peer.remote.replace(remote) == Some(remote) {
+            return;
+        }
+        self.publish_row(id);
+        self.move_channels(id);
+        self.emit(Event::Moved { peer: id, remote });
+    }
+
+    fn paths(&self, id: PeerId) -> Option<&crate::path::Paths> {
+        self.peer(id)?.live.as_ref().map(|live| &live.paths)
+    }
+
+    fn schedule_paths(&mut self, id: PeerId, now: Instant) {
+        let Some(live) = self.peers.get_mut(id.index()).and_then(Option::as_mut).and_then(|peer| peer.live.as_mut())
+        else {
+            return;
+        };
+        // Without a session there is nothing to probe with.
+        let next = live.current.as_ref().and_then(|_| live.paths.next_at(now));
+        let before = std::mem::replace(&mut live.paths_at, next);
+        if before != next {
+            before.into_iter().for_each(|at| self.timers.cancel(at, Timer::Paths(id)));
+            next.into_iter().for_each(|at| self.timers.set(at, Timer::Paths(id)));
+        }
+    }
+}
+
+/// Whether datagrams can be sent to an address that somebody else names. Loopback addresses are this machine's own; link-local
+/// ones of IPv6 mean nothing without an interface.
+fn is_usable(ip: IpAddr) -> bool {
+    let is_local = match ip {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !is_local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+impl Peer {
+    /// How a place where it was met is known.
+    fn origin_of(&self, locator: Locator) -> Origin {
+        let is_public = locator.channel.is_none() && self.candidates().any(|known| known == locator.address);
+        match locator.channel {
+            Some(_) => Origin::Relay,
+            None if is_public => Origin::Public,
+            None => Origin::Seen,
+        }
+    }
+}

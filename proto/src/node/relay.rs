@@ -1,0 +1,276 @@
+//! Relays: asking one for a channel to a peer that may not be reached directly; and being one.
+//!
+//! A relay sees who talks to whom, and how much; what they say it cannot open. It carries between members that have a session
+//! with it, whether or not policy lets them talk to the relay itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng as _;
+use ring::digest;
+
+use super::Node;
+use crate::data::ChannelRow;
+use crate::id::{EndpointName, PeerId, PublicKey};
+use crate::member::Kind;
+use crate::path::{Channel, Locator, Origin};
+use crate::stats::Meter;
+use crate::time::Instant;
+use crate::wire::{Control, RelayRefusal};
+
+/// Relays that are asked for one peer: enough that one may be down and another far away.
+const MAX_RELAYS: usize = 3;
+
+/// Relays that a node without a connector of its own keeps in touch with, for others to find it there.
+const HOME_RELAYS: usize = 2;
+
+/// How long an unanswered question to a relay is not repeated.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a relay that refused is not asked again.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// Channels of one member at this relay: a site's gateway that talks to a thousand edges.
+const MAX_OF_MEMBER: usize = 1024;
+
+/// Channels of all members at this relay: a few MB.
+const MAX_CHANNELS: usize = 32_768;
+
+/// One direction between two members, at the relay.
+struct Leg {
+    from: PeerId,
+    to: PeerId,
+    /// The channel of the other direction.
+    back: Channel,
+}
+
+/// What a node does for others.
+#[derive(Default)]
+pub(super) struct Relaying {
+    legs: BTreeMap<Channel, Leg>,
+    by_pair: BTreeMap<(PeerId, PeerId), Channel>,
+    meters: BTreeMap<PeerId, Arc<Meter>>,
+}
+
+/// What became of asking a relay for a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    relay: PeerId,
+    at: Instant,
+    refused: Option<RelayRefusal>,
+}
+
+impl Node {
+    /// Asks relays for channels to a peer, those first that the peer is likely to be connected to.
+    pub(super) fn seek_relays(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peer(id) else { return };
+        let (name, key) = (peer.name.clone(), peer.key);
+        let relays = self.relays_for(id, &name);
+        for relay in relays {
+            let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+            let pause = |asked: &Asked| if asked.refused.is_some() { REFUSED_FOR } else { ASK_AGAIN };
+            if live.asked.iter().any(|asked| asked.relay == relay && now - asked.at < pause(asked)) {
+                continue;
+            }
+            live.asked.retain(|asked| asked.relay != relay);
+            live.asked.push(Asked { relay, at: now, refused: None });
+            if self.peer(relay).is_some_and(|relay| relay.current().is_some()) {
+                self.send_control(relay, &Control::RelayOpen { target: key }, now);
+            } else {
+                // Asked as soon as it is connected.
+                self.dial(relay, now);
+            }
+        }
+    }
+
+    /// A session with a relay came up: what was to be asked of it is asked now.
+    pub(super) fn ask_relay(&mut self, relay: PeerId, now: Instant) {
+        let waits = |id: &PeerId| {
+            let live = self.peer(*id).and_then(|peer| peer.live.as_ref());
+            live.is_some_and(|live| live.asked.iter().any(|asked| asked.relay == relay))
+        };
+        let waiting: Vec<PeerId> = self.live.iter().copied().filter(waits).collect();
+        for id in waiting {
+            if let Some(target) = self.peer(id).map(|peer| peer.key) {
+                self.send_control(relay, &Control::RelayOpen { target }, now);
+            }
+        }
+    }
+
+    /// A relay has opened a channel: one more candidate. An initiation that waits for its answer goes there at once.
+    pub(super) fn handle_relay_opened(&mut self, relay: PeerId, channel: Channel, target: &PublicKey, now: Instant) {
+        let Some(address) = self.relay_address(relay) else { return };
+        let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
+        let locator = Locator { address, channel: Some(channel) };
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        // The relay's address may have changed, or it has forgotten the channel before.
+        live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
+        live.paths.add(locator, Origin::Relay, now);
+        let waiting =
+            live.attempt.as_ref().map(|attempt| attempt.message.clone()).filter(|message| !message.is_empty());
+        if let Some(message) = waiting {
+            self.transmit(locator, message);
+        }
+        self.tend_paths(id, now);
+    }
+
+    /// A relay has no channel to a peer, or no longer.
+    pub(super) fn handle_relay_refused(
+        &mut self,
+        relay: PeerId,
+        target: &PublicKey,
+        reason: RelayRefusal,
+        now: Instant,
+    ) {
+        let Some(address) = self.relay_address(relay) else { return };
+        let Some(id) = self.by_key.get(&self.peers, target) else { return };
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        live.paths.retain(Origin::Relay, |known| known.address != address);
+        for asked in live.asked.iter_mut().filter(|asked| asked.relay == relay) {
+            (asked.at, asked.refused) = (now, Some(reason));
+        }
+        self.tend_paths(id, now);
+    }
+
+    /// Whether a peer may have a session with us for relaying only.
+    pub(super) fn may_relay(&self, id: PeerId) -> bool {
+        self.settings.relay.is_some() || self.peer(id).is_some_and(|peer| peer.is_relay)
+    }
+
+    /// The relays where a node can be found that has no address to dial: its site's connectors, or a few that everybody finds
+    /// alike.
+    pub(super) fn home_relays(&self, name: &EndpointName) -> Vec<PeerId> {
+        let relays = || self.relays.iter().copied();
+        let is_own = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.name.cluster() == name.cluster());
+        let is_connector = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.kind == Kind::Connector);
+        let own: Vec<PeerId> = relays().filter(is_own).filter(is_connector).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        // Highest random weight (Thaler and Ravishankar 1998): the same for all, and each relay has its share.
+        let mut weighted: Vec<_> = relays().filter_map(|id| Some((weight(name, &self.peer(id)?.name), id))).collect();
+        weighted.sort_unstable();
+        weighted.into_iter().rev().take(HOME_RELAYS).map(|(_, id)| id).collect()
+    }
+
+    pub(super) fn relays_for(&self, id: PeerId, name: &EndpointName) -> Vec<PeerId> {
+        let own = self.home_relays(&self.settings.name);
+        let mut relays = self.home_relays(name);
+        relays.extend(own.into_iter().filter(|relay| !relays.contains(relay)).collect::<Vec<_>>());
+        relays.retain(|relay| *relay != id);
+        relays.truncate(MAX_RELAYS);
+        relays
+    }
+
+    /// Where a relay is reached; a relay behind a relay is none.
+    fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
+        let relay = self.peer(relay).filter(|peer| peer.is_relay)?;
+        relay.remote.filter(|remote| remote.channel.is_none()).map(|remote| remote.address)
+    }
+
+    /// A member wants a channel to another.
+    pub(super) fn handle_relay_open(&mut self, from: PeerId, target: &PublicKey, now: Instant) {
+        match self.open_channel(from, target) {
+            Ok((channel, to, back)) => {
+                let Some(source) = self.peer(from).map(|peer| peer.key) else { return };
+                self.send_control(from, &Control::RelayOpened { channel, target: *target }, now);
+                self.send_control(to, &Control::RelayOpened { channel: back, target: source }, now);
+            }
+            Err(reason) => self.send_control(from, &Control::RelayRefused { target: *target, reason }, now),
+        }
+    }
+
+    fn open_channel(&mut self, from: PeerId, target: &PublicKey) -> Result<(Channel, PeerId, Channel), RelayRefusal> {
+        let rate = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
+        let to = self.by_key.get(&self.peers, target).filter(|to| *to != from).ok_or(RelayRefusal::Absent)?;
+        let is_here = |id| self.peer(id).is_some_and(|peer| peer.current().is_some());
+        if !is_here(to) || !is_here(from) {
+            return Err(RelayRefusal::Absent);
+        }
+        let pair = |relaying: &Relaying| {
+            let channel = *relaying.by_pair.get(&(from, to))?;
+            Some((channel, to, relaying.legs.get(&channel)?.back))
+        };
+        if let Some(known) = pair(&self.relaying) {
+            self.publish_channels();
+            return Ok(known);
+        }
+        let of_member = |id| self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX))).count();
+        if self.relaying.legs.len() >= MAX_CHANNELS
+            || of_member(from) >= MAX_OF_MEMBER
+            || of_member(to) >= MAX_OF_MEMBER
+        {
+            return Err(RelayRefusal::Full);
+        }
+        let (channel, back) = (self.fresh_channel(None), self.fresh_channel(None));
+        let back = if back == channel { self.fresh_channel(Some(channel)) } else { back };
+        for (id, from, to, back) in [(channel, from, to, back), (back, to, from, channel)] {
+            self.relaying.legs.insert(id, Leg { from, to, back });
+            self.relaying.by_pair.insert((from, to), id);
+            self.relaying.meters.entry(from).or_insert_with(|| Arc::new(Meter::new(rate)));
+        }
+        self.publish_channels();
+        Ok((channel, to, back))
+    }
+
+    fn fresh_channel(&mut self, other: Option<Channel>) -> Channel {
+        loop {
+            let channel = Channel(self.rng.next_u32());
+            if Some(channel) != other && !self.relaying.legs.contains_key(&channel) {
+                return channel;
+            }
+        }
+    }
+
+    /// A member has left: its channels end, and those at their other ends are told.
+    pub(super) fn close_channels(&mut self, id: PeerId, now: Instant) {
+        let of_member = self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX)));
+        let pairs: Vec<(PeerId, Channel)> = of_member.map(|((_, to), channel)| (*to, *channel)).collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let key = self.peer(id).map(|peer| peer.key);
+        for (to, channel) in pairs {
+            if let Some(leg) = self.relaying.legs.remove(&channel) {
+                self.relaying.legs.remove(&leg.back);
+            }
+            self.relaying.by_pair.remove(&(id, to));
+            self.relaying.by_pair.remove(&(to, id));
+            if let Some(target) = key {
+                self.send_control(to, &Control::RelayRefused { target, reason: RelayRefusal::Absent }, now);
+            }
+        }
+        self.relaying.meters.remove(&id);
+        self.publish_channels();
+    }
+
+    /// A member is reached elsewhere: what it sends comes from there, and what it gets goes there.
+    pub(super) fn move_channels(&mut self, id: PeerId) {
+        let has_some = self.relaying.by_pair.range((id, PeerId(0))..).next().is_some_and(|((from, _), _)| *from == id);
+        if has_some {
+            self.publish_channels();
+        }
+    }
+
+    /// Tells the workers what to relay.
+    fn publish_channels(&mut self) {
+        let address = |id: PeerId| self.peer(id)?.remote.filter(|r| r.channel.is_none()).map(|r| r.address);
+        let row = |leg: &Leg| {
+            let meter = Arc::clone(self.relaying.meters.get(&leg.from)?);
+            Some(Arc::new(ChannelRow { from: address(leg.from)?, to: address(leg.to)?, channel: leg.back, meter }))
+        };
+        let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));
+        self.table.channels = Arc::new(rows.collect());
+        self.is_table_dirty = true;
+    }
+}
+
+fn weight(name: &EndpointName, relay: &EndpointName) -> u64 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(name.as_str().as_bytes());
+    context.update(b" at ");
+    context.update(relay.as_str().as_bytes());
+    context.finish().as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
