@@ -28,6 +28,7 @@ pub mod figure;
 pub mod host;
 pub mod inject;
 pub mod lab;
+pub mod link;
 pub mod mesh;
 pub mod process;
 pub mod relay;
