@@ -18,6 +18,34 @@
 //! }
 //! # fn main() {}
 //! ```
+//!
+//! What is between hosts can be bad: a [`Link`](link::Link) is cut, narrow, slow or lossy, or closed to UDP, while
+//! traffic runs over it. And hosts can stand behind NATs and firewalls: a [`Class`](nat::Class) says which, an
+//! [`Internet`](nat::Internet) builds them out of nftables, [`Reflectors`](nat::measure::Reflectors) tell from outside
+//! what they do, and [`Class::pairings`](nat::Class::pairings) is every case of two hosts.
+//!
+//! ```no_run
+//! use netns_tests::nat::{Class, Internet, NatKind, Wall};
+//! use netns_tests::in_lab;
+//!
+//! #[test]
+//! fn two_shops_find_each_other() {
+//!     in_lab(|lab| {
+//!         let internet = Internet::new(lab);
+//!         let (connector, _link) = internet.host("connector", 1);
+//!         let one = internet.premises("one", Class::v4(NatKind::PortRestricted));
+//!         let two = internet.premises("two", Class::dual(NatKind::SymmetricRandom, Wall::Firewall));
+//!         let hosts = [one.host("till"), two.host("camera")];
+//!         // … daemons in `connector.host` and in the hosts, and then:
+//!         one.gateways[0].forget();
+//!         one.last_gateway().set_outer("198.18.2.7".parse().unwrap());
+//!         two.uplink.set_loss(20);
+//!         two.uplink.set_delay(std::time::Duration::from_millis(300));
+//!         internet.block_udp(&one.uplink, &two.uplink);
+//!     });
+//! }
+//! # fn main() {}
+//! ```
 #![forbid(unsafe_code)]
 // A harness that cannot go on has only one way to say so: the panic that fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -28,7 +56,9 @@ pub mod figure;
 pub mod host;
 pub mod inject;
 pub mod lab;
+pub mod link;
 pub mod mesh;
+pub mod nat;
 pub mod process;
 pub mod relay;
 pub mod sandbox;
