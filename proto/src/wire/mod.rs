@@ -3,10 +3,15 @@
 //! Every datagram begins with its type byte. Handshake messages have one fixed size each; data and control datagrams
 //! share a 16-byte header that the AEAD authenticates. Integers are little-endian unless a comment says otherwise.
 
+mod beacon;
 mod control;
 mod data;
 mod handshake;
 
+pub use beacon::{
+    BEACON_HEADER, BEACON_LEN, BEACON_PLAINTEXT_LEN, BEACON_SALT_LEN, BEACON_SEALED_LEN, Beacon, MAX_BEACON_ADDRESSES,
+    SealedBeacon,
+};
 pub use control::{Control, MAX_CONTROL};
 pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
 pub use handshake::{
