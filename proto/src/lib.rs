@@ -10,6 +10,7 @@ pub mod data;
 pub mod event;
 pub mod handshake;
 pub mod id;
+pub mod lan;
 pub mod member;
 pub mod node;
 pub mod packet;
