@@ -9,6 +9,8 @@
 //!
 //! **Old beacons change nothing.** A beacon counts once; and not when its sender said something newer, nor when its timestamp
 //! is far from this node's clock. What was heard of a sender is remembered as long as one of its beacons may pass for fresh.
+//! Only a node whose own clock is set back by minutes may take an old one for fresh: for a time to live it has a candidate too
+//! many.
 
 mod key;
 mod neighbour;
