@@ -47,7 +47,7 @@ const SOURCE_RATE: Rate = Rate { per_second: 4, burst: 8 };
 /// 5 us to open, so this is a third of a percent of a core.
 const TOTAL_RATE: Rate = Rate { per_second: 600, burst: 600 };
 
-/// How soon a new neighbour is answered at most; each draws its own time, so that they do not all answer at once.
+/// How soon a neighbour that knows nobody yet is answered at most; each draws its own time, so that they do not all answer at once.
 const HASTE: Duration = Duration::from_millis(250);
 
 /// Shortest time between two rounds.
@@ -73,7 +73,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub u64);
 
-/// A neighbour is new, or is reached otherwise than before.
+/// A neighbour is new, was restarted, or is reached otherwise than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The static public key that it announced, which nothing proves yet.
@@ -257,6 +257,8 @@ impl Lan {
         let news = self.neighbours.hear(&beacon, address, interface, further.clone(), now)?;
         if news == News::Neighbour {
             self.push_event(LanEvent::Found { key: beacon.sender, address, interface });
+        }
+        if matches!(news, News::Neighbour | News::Restart) {
             self.hasten(now);
         }
         let candidates = std::iter::once(address).chain(further).collect();
@@ -282,7 +284,7 @@ impl Lan {
         })
     }
 
-    /// Sends soon, so that a new neighbour knows this node within one exchange.
+    /// Sends soon, so that a neighbour that knows nobody knows this node within one exchange.
     fn hasten(&mut self, now: Instant) {
         let soon = now + drawn(&mut self.rng, HASTE);
         let allowed = self.last_round.map_or(soon, |last| soon.max(last + ROUND_GAP));

@@ -58,6 +58,8 @@ pub(super) enum News {
     None,
     /// Where it is reached.
     Address,
+    /// It has begun anew, and knows nobody.
+    Restart,
     /// There is a neighbour more.
     Neighbour,
 }
@@ -109,6 +111,7 @@ impl Neighbours {
             self.make_room()?;
         }
         let entry = self.entries.entry(beacon.sender).or_default();
+        let is_restart = entry.marks.is_restart((beacon.timestamp, beacon.sequence));
         if !entry.marks.accept((beacon.timestamp, beacon.sequence)) {
             return Err(DropReason::BeaconReplayed);
         }
@@ -117,10 +120,11 @@ impl Neighbours {
         let is_new = entry.see(Sighting { address, interface, heard: now });
         let is_changed = entry.further != further;
         entry.further = further;
-        Ok(match (was_silent, is_new || is_changed) {
-            (true, _) => News::Neighbour,
-            (false, true) => News::Address,
-            (false, false) => News::None,
+        Ok(match (was_silent, is_restart, is_new || is_changed) {
+            (true, _, _) => News::Neighbour,
+            (false, true, _) => News::Restart,
+            (false, false, true) => News::Address,
+            (false, false, false) => News::None,
         })
     }
 
@@ -174,6 +178,11 @@ impl Entry {
 }
 
 impl Marks {
+    /// Whether a sender counts from the beginning again.
+    fn is_restart(&self, (timestamp, sequence): (u64, u64)) -> bool {
+        self.0.last().is_some_and(|newest| timestamp > newest.0 && sequence < newest.1)
+    }
+
     /// Whether a beacon of this mark was not seen yet and is not older than what its sender said since. Records it then.
     fn accept(&mut self, mark: (u64, u64)) -> bool {
         let is_late = self.0.last().is_some_and(|newest| mark.0.saturating_add(REORDER) < newest.0);

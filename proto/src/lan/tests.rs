@@ -124,13 +124,17 @@ fn beacons_of_one_round_may_come_in_any_order_and_older_ones_count_no_more() {
 }
 
 #[test]
-fn a_restarted_neighbour_is_heard_at_once() {
+fn a_restarted_neighbour_is_heard_at_once_and_answered_soon() {
     let (mut alice, mut bob) = (lan(1), lan(2));
+    bob.handle_timeout(at(0) + HASTE);
     for _ in 0..3 {
         hear(&mut bob, &alice.beacon(WALL).unwrap(), 1, at(0)).unwrap();
     }
     let again = lan(1).beacon(WallTime(WALL.0 + 1_000)).unwrap();
-    assert_eq!(hear(&mut bob, &again, 1, at(1)), Ok(None));
+    bob.next_round = at(100);
+    assert!(hear(&mut bob, &again, 1, at(1)).unwrap().is_some());
+    assert!(bob.poll_timeout() <= at(1) + HASTE);
+    assert_eq!(std::iter::from_fn(|| bob.poll_event()).count(), 1, "it was there all the time");
 }
 
 #[test]

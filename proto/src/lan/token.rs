@@ -27,7 +27,7 @@ const LONGEST: usize = 128;
 const DIFFERENT: usize = 8;
 
 /// What Argon2id takes for a short token: 19 MiB twice over, the least that OWASP's Password Storage Cheat Sheet advises.
-/// Some 30 ms on a server and a third of a second on a small box, once at start.
+/// Some 30 ms on a server; a small box takes perhaps ten times as long, once at start.
 const ARGON2: (u32, u32, u32) = (19 * 1024, 2, 1);
 
 /// A token that was found fit. Wiped when dropped; `Debug` does not show it.
