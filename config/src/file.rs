@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::error::Problem;
@@ -18,6 +19,11 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is larger than 64 MiB"));
     }
     Ok(bytes)
+}
+
+/// Whether every user of the machine may read a file.
+pub(crate) fn is_open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o004 != 0)
 }
 
 /// Takes the bytes of a file as text, or says where they are none.

@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod file;
 pub mod key;
+mod lan;
 mod load;
 mod mesh;
 mod model;
@@ -28,8 +29,8 @@ pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
-    ApiConfig, Config, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Mesh, NodeConfig, Offload,
-    SessionConfig, StateConfig,
+    ApiConfig, Config, DataplaneConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
+    LogLevel, Mesh, NodeConfig, Offload, SessionConfig, StateConfig,
 };
 pub use suggest::nearest;
 

@@ -239,6 +239,13 @@ fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> 
     if let (true, 0, Some(at)) = (own.is_public, node.listen.port, node.port_at) {
         warn(at, "[listen] port is 0, any free one, but others dial this node at the ports of its public_addresses");
     }
+    for Located { value, at } in &node.lan.odd {
+        warn(*at, value);
+    }
+    if let (Some(at), true) = (node.lan.token_at, file::is_open_to_all(reader.source.file)) {
+        let help = format!("chmod 640 {}", reader.source.file.display());
+        warn(at, &format!("[lan] multicast_token: every user of this machine can read it; {help}"));
+    }
     odd
 }
 
@@ -260,6 +267,7 @@ fn config(
         node: NodeConfig { name, key_file: key_file.value, secret_key, psk_file, preshared_key, mesh_file },
         interface: node.interface,
         listen: node.listen,
+        lan: node.lan.config,
         session: node.session,
         dataplane: node.dataplane,
         api: node.api,

@@ -1,12 +1,15 @@
 //! The checked configuration of one node: what the daemon starts from.
 
 use std::fmt;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::id::{EndpointName, PresharedKey, SecretKey};
+use proto::lan::Token;
 use proto::member::Members;
 use proto::wire::Suites;
+use wildmatch::WildMatch;
 
 /// Everything that a node is configured with. Every value in it has been checked.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub struct Config {
     pub interface: InterfaceConfig,
     /// Where the node listens.
     pub listen: ListenConfig,
+    /// How it finds members on its LAN.
+    pub lan: LanConfig,
     /// How long sessions and their keys live.
     pub session: SessionConfig,
     /// The packet workers.
@@ -83,6 +88,48 @@ pub struct InterfaceConfig {
 pub struct ListenConfig {
     /// UDP port; 0 takes any free one.
     pub port: u16,
+}
+
+/// `[lan]`: how the node finds members on its LAN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LanConfig {
+    /// The secret of those that should find each other; `None`: LAN discovery is off.
+    pub token: Option<Token>,
+    /// The IPv4 group; a multicast address, its port not 0.
+    pub group4: SocketAddrV4,
+    /// The IPv6 group; a link-local multicast address, its port not 0.
+    pub group6: SocketAddrV6,
+    /// Longest time from one beacon to the next, 1 s to 60 s.
+    pub interval: Duration,
+    /// How long a neighbour is believed after its last beacon; at least twice the interval, at most 10 min.
+    pub ttl: Duration,
+    /// Names of the interfaces to use, of those that can; at least one pattern.
+    pub interfaces: Vec<InterfacePattern>,
+    /// How packets to neighbours go.
+    pub mode: LanMode,
+    /// Whether neighbours may talk to this node without a community in common.
+    pub implicit_community: bool,
+}
+
+impl LanConfig {
+    /// Whether an interface of this name is to be used where it can be.
+    #[must_use]
+    pub fn uses(&self, interface: &str) -> bool {
+        self.interfaces.iter().any(|pattern| pattern.0.matches(interface))
+    }
+}
+
+/// Names of interfaces: one, or many by `*` (any characters) and `?` (any one).
+#[derive(Clone, Debug, PartialEq)]
+pub struct InterfacePattern(pub(crate) WildMatch);
+
+/// How packets to neighbours on the LAN go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LanMode {
+    /// Through a session, as to any other peer.
+    Encrypted,
+    /// As they are, by routes of the kernel.
+    Direct,
 }
 
 /// `[session]`: how long sessions and their keys live.

@@ -10,6 +10,7 @@ use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
+use crate::lan::{self, LanTable};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Offload, SessionConfig, StateConfig,
 };
@@ -65,6 +66,7 @@ pub(crate) struct NodeFile {
     pub(crate) identity: Identity,
     pub(crate) interface: InterfaceConfig,
     pub(crate) listen: ListenConfig,
+    pub(crate) lan: LanTable,
     /// Whether the file names a port, and where.
     pub(crate) port_at: Option<usize>,
     pub(crate) session: SessionConfig,
@@ -98,6 +100,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         listen: number(reader, listen, "port", &(0..=u32::from(u16::MAX)))
             .and_then(|port| u16::try_from(port).ok())
             .map_or(ListenConfig { port: DEFAULT_PORT }, |port| ListenConfig { port }),
+        lan: lan::read(reader, root),
         port_at: place(listen, "port"),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),

@@ -5,10 +5,12 @@
 //! crate) supplies all of it, so equal seeds give equal traces.
 #![forbid(unsafe_code)]
 
+mod bucket;
 pub mod data;
 pub mod event;
 pub mod handshake;
 pub mod id;
+pub mod lan;
 pub mod member;
 pub mod node;
 pub mod packet;

@@ -86,6 +86,20 @@ drop_reasons! {
     RelayLimited => "relay_limited",
     /// Relay: the socket is full.
     RelayFull => "relay_full",
+    /// Beacon: not of the one size, type and version, or from or with what is no address of one machine.
+    BeaconMalformed => "beacon_malformed",
+    /// Beacon: the source, or everybody together, has had its share.
+    BeaconRateLimited => "beacon_rate_limited",
+    /// Beacon: it does not open; its sender has another token, or none.
+    BeaconNotOpened => "beacon_not_opened",
+    /// Beacon: the sender is in another mesh.
+    BeaconOtherMesh => "beacon_other_mesh",
+    /// Beacon: its timestamp is far from our clock: a replay, or one of the two clocks is wrong.
+    BeaconClock => "beacon_clock",
+    /// Beacon: seen before, or older than what its sender said since.
+    BeaconReplayed => "beacon_replayed",
+    /// Beacon: there are as many neighbours as are remembered.
+    BeaconNeighboursFull => "beacon_neighbours_full",
 }
 
 /// One counter per [`DropReason`].

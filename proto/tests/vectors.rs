@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use proto::handshake::{CookieSecret, Identity, Initiated, Mac1, Offer, Received};
-use proto::id::{MeshId, PeerId, PresharedKey, SecretKey, SessionIndex};
+use proto::id::{MeshId, PeerId, PresharedKey, PublicKey, SecretKey, SessionIndex};
+use proto::lan::Token;
 use proto::member::derived_address;
 use proto::session::Session;
 use proto::time::Instant;
-use proto::wire::{CONTROL_LANE, Capabilities, Control, Flags, Initiation, MessageType, Response, Suite, Suites};
+use proto::wire::{
+    Beacon, CONTROL_LANE, Capabilities, Control, Flags, Initiation, MessageType, Response, Suite, Suites,
+};
 
 const BEGIN: &str = "<!-- vectors: begin -->\n```text\n";
 const END: &str = "```\n<!-- vectors: end -->";
@@ -95,7 +98,28 @@ fn vectors() -> String {
             line(&format!("{}_{name}", suite.name().replace('-', "_")), &hex(&value));
         }
     }
+    for (name, value) in beacon_vectors(mesh, initiator.public) {
+        line(name, &value);
+    }
     out
+}
+
+/// A token and its key, a short one and its key, and a beacon of `sender` under the former.
+fn beacon_vectors(mesh: MeshId, sender: PublicKey) -> [(&'static str, String); 7] {
+    let (good, short) = ("000102030405060708090a0b0c0d0e0f", "1b1bb567");
+    let key_of = |text: &str| text.parse::<Token>().unwrap().key(&mesh).unwrap();
+    let addresses = ["192.0.2.1:6374", "[2001:db8::1]:7000"].map(|text| text.parse().unwrap()).to_vec();
+    let beacon = Beacon { mesh, sender, timestamp: 1_700_000_000_000, sequence: 5, port: 6374, addresses };
+    let (key, salt) = (key_of(good), [0x77; 16]);
+    [
+        ("token", format!("{good:?}")),
+        ("token_key", hex(key.as_bytes())),
+        ("short_token", format!("{short:?}")),
+        ("short_token_key", hex(key_of(short).as_bytes())),
+        ("beacon_salt", hex(&salt)),
+        ("beacon_plaintext", hex(&beacon.to_bytes())),
+        ("beacon", hex(&key.seal(&beacon, salt).unwrap())),
+    ]
 }
 
 /// What the same handshake gives where both sides offer one other suite: the initiator's key, as long as the suite's keys

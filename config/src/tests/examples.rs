@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use crate::{parse_mesh, parse_node, shape};
+use crate::{LanConfig, parse_mesh, parse_node, shape};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -44,7 +44,9 @@ fn the_mesh_example_keeps_edge4_apart() {
 
 /// The reference with the keys that it has commented out.
 fn full_reference() -> String {
-    text("reference.toml").replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
+    let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
+    let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
+    text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
 }
 
 #[test]
@@ -74,6 +76,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
     assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
     assert_eq!((shown.interface, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    let without_token = LanConfig { token: None, ..shown.lan.config };
+    assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
 }
 

@@ -234,3 +234,20 @@ fn settings_that_contradict_the_mesh_are_warnings() {
     assert!(warnings[0].contains("meshd.toml:5:13: [session] keepalive has no effect"));
     assert!(warnings[1].contains("meshd.toml:7:8: [listen] port is 0"));
 }
+
+#[test]
+fn a_token_that_every_user_can_read_is_a_warning() {
+    let site = Site::new();
+    let lan = "[lan]\nmulticast_token = \"000102030405060708090a0b0c0d0e0f\"\n";
+    site.write("meshd.toml", format!("[node]\nname = \"a.b\"\nkey_file = \"private.key\"\n{lan}"));
+    let warnings = |mode| {
+        std::fs::set_permissions(site.path("meshd.toml"), std::fs::Permissions::from_mode(mode)).unwrap();
+        site.load().unwrap().warnings
+    };
+    let said = warnings(0o644);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("meshd.toml:5:19: [lan] multicast_token: every user of this machine can read it; chmod 640 ")
+    );
+    assert_eq!(warnings(0o640), [""; 0]);
+}

@@ -3,6 +3,7 @@
 mod examples;
 mod files;
 mod input;
+mod lan;
 mod mesh;
 mod node;
 

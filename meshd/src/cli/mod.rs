@@ -58,7 +58,8 @@ enum Command {
 
 const KEY_EXAMPLE: &str = "Examples:
   meshd key generate --out /var/lib/meshd/private.key
-  meshd key show /var/lib/meshd/private.key";
+  meshd key show /var/lib/meshd/private.key
+  meshd key generate          # to standard output: also good as a multicast_token of [lan]";
 
 #[derive(Args)]
 struct ConfigArgs {

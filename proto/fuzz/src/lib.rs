@@ -11,6 +11,7 @@
 // A target has only one way to say that something is wrong: the panic that fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod beacons;
 pub mod input;
 pub mod oracle;
 pub mod rig;

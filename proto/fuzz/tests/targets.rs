@@ -1,7 +1,7 @@
 //! Drives every target: the same inputs in every run, more or others by `PROPTEST_CASES` and `PROPTEST_RNG_SEED`.
 #![allow(clippy::panic, reason = "how a test fails")]
 
-use fuzz::targets;
+use fuzz::{beacons, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
@@ -55,4 +55,9 @@ fn chains() {
 #[test]
 fn slots() {
     drive(targets::slots, 500, 800);
+}
+
+#[test]
+fn beacon() {
+    drive(beacons::beacon, 3_000, 1_500);
 }

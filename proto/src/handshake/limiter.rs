@@ -3,16 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ring::hmac;
-
-use super::crypto::mac;
+use crate::bucket::{Buckets, Rate};
 use crate::time::Instant;
 
-/// Initiations per second and source (IPv4 /32, IPv6 /64) once cookies are wanted; WireGuard's number.
-const RATE: u64 = 20;
-
-/// How many of them may come at once.
-const BURST: u64 = 5;
+/// Initiations per second and source (IPv4 /32, IPv6 /64) once cookies are wanted; WireGuard's numbers.
+const RATE: Rate = Rate { per_second: 20, burst: 5 };
 
 /// Initiations per second, from everybody, above which a sender must prove its address. Each costs about 0.15 ms of
 /// scalar multiplication, so this is 3 % of a core.
@@ -20,9 +15,6 @@ const LOAD: u32 = 200;
 
 /// How long load is felt after it was seen, so that a burst does not flap between the two modes.
 const LOAD_MEMORY: Duration = Duration::from_secs(1);
-
-/// Sources are hashed into this many buckets under a secret: memory is bounded, and who shares a bucket cannot be chosen.
-const BUCKETS: usize = 1024;
 
 /// What to do with an initiation whose mac1 is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +29,17 @@ pub enum Verdict {
 
 /// The limiter's state.
 pub struct Limiter {
-    secret: hmac::Key,
-    buckets: Box<[Bucket]>,
+    sources: Buckets,
     window: Instant,
     seen: u32,
     loaded_until: Instant,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Bucket {
-    /// Nanoseconds of credit; one initiation costs [`COST`].
-    credit: u64,
-    at: Instant,
-}
-
-const COST: u64 = 1_000_000_000 / RATE;
-
 impl Limiter {
     /// Starts with full buckets. `seed` is 32 random bytes.
     #[must_use]
     pub fn new(seed: [u8; 32], now: Instant) -> Self {
-        let bucket = Bucket { credit: COST * BURST, at: now };
-        Self {
-            secret: hmac::Key::new(hmac::HMAC_SHA256, &seed),
-            buckets: vec![bucket; BUCKETS].into_boxed_slice(),
-            window: now,
-            seen: 0,
-            loaded_until: now,
-        }
+        Self { sources: Buckets::new(RATE, seed, now), window: now, seen: 0, loaded_until: now }
     }
 
     /// Whether senders must prove their address now.
@@ -97,17 +72,7 @@ impl Limiter {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
             IpAddr::V6(v6) => v6.to_bits().to_be_bytes().first_chunk().map_or(0, |half| u64::from_be_bytes(*half)),
         };
-        let digest = mac(&self.secret, &prefix.to_be_bytes());
-        let slot = usize::from(u16::from_le_bytes([digest[0], digest[1]])) % BUCKETS;
-        let Some(bucket) = self.buckets.get_mut(slot) else { return false };
-        let earned = u64::try_from((now - bucket.at).as_nanos()).unwrap_or(u64::MAX);
-        bucket.credit = bucket.credit.saturating_add(earned).min(COST * BURST);
-        bucket.at = now;
-        let enough = bucket.credit >= COST;
-        if enough {
-            bucket.credit -= COST;
-        }
-        enough
+        self.sources.take(&prefix.to_be_bytes(), now)
     }
 }
 
@@ -140,9 +105,9 @@ mod tests {
     fn under_load_a_source_gets_its_burst_and_then_its_rate() {
         let (mut limiter, now) = loaded();
         let burst = (0..100).filter(|_| limiter.check(source(1), now, || true) == Verdict::Accept).count();
-        assert_eq!(burst as u64, BURST);
+        assert_eq!(burst as u32, RATE.burst);
         assert_eq!(limiter.check(source(1), now, || true), Verdict::Refuse);
-        let later = now + Duration::from_millis(1000 / RATE);
+        let later = now + Duration::from_millis(1000 / u64::from(RATE.per_second));
         assert_eq!(limiter.check(source(1), later, || true), Verdict::Accept);
         assert_eq!(limiter.check(source(1), later, || true), Verdict::Refuse);
     }

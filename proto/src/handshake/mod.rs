@@ -15,6 +15,8 @@ mod responder;
 
 use zeroize::Zeroizing;
 
+pub(crate) use crypto::mac;
+
 pub use cookie::{Cookie, CookieSecret, Mac1};
 pub use initiator::Initiated;
 pub use limiter::{Limiter, Verdict};

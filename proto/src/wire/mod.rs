@@ -3,18 +3,22 @@
 //! Every datagram begins with its type byte. Handshake messages have one fixed size each; data and control datagrams
 //! share a 16-byte header that the AEAD authenticates. Integers are little-endian unless a comment says otherwise.
 
+mod beacon;
 mod control;
 mod data;
 mod handshake;
 mod relay;
 
+pub use beacon::{
+    BEACON_HEADER, BEACON_LEN, BEACON_PLAINTEXT_LEN, BEACON_SALT_LEN, BEACON_SEALED_LEN, Beacon, MAX_BEACON_ADDRESSES,
+    SealedBeacon,
+};
 pub use control::{Control, MAX_ADDRESSES, MAX_CONTROL, RelayRefusal};
 pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
 pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,
 };
-
 pub use relay::{RELAY_HEADER_LEN, parse_relay_header, relay_header};
 
 /// What a datagram claims to be, by its first byte.
