@@ -95,7 +95,6 @@ impl World {
 
     fn step_number(&mut self, number: usize) {
         // The scenario may have given it new addresses.
-        self.touched.push(number);
         self.refresh();
         let now = self.now;
         let machine = self.machine(number);

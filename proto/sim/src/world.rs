@@ -43,7 +43,7 @@ pub struct World {
     pub(crate) sockets: Vec<Socket>,
     pub(crate) network: Network,
     pub(crate) trace: Trace,
-    /// Machines that a scenario may have changed since their addresses and deadlines were looked at.
+    /// Machines that may have changed since their addresses and deadlines were looked at. Emptied before each event.
     pub(crate) touched: Vec<usize>,
     pub(crate) deadlines: BTreeSet<(Instant, usize)>,
     pub(crate) now: Instant,
