@@ -11,17 +11,21 @@ use proto::node::Node;
 use proto::packet::{Gso, Offload, Part};
 use proto::time::Instant;
 
+use crate::network::Interface;
+
 /// A machine in the world.
 pub struct Host {
     /// The protocol machine; scenarios ask it questions.
     pub node: Node,
-    /// Where its datagrams come from and go to. Changing it is roaming.
-    pub address: SocketAddr,
+    /// Where its datagrams come from and go to: one leaves by the interface in whose site its destination is, or else
+    /// by the first of its family. Changing them is roaming.
+    pub interfaces: Vec<Interface>,
     /// Inner packets that it received, oldest first.
     pub received: Vec<Vec<u8>>,
     /// What its node said, with the time.
     pub events: Vec<(Instant, Event)>,
-    worker: Worker,
+    /// Made when there is something to carry: its buffers are what a machine takes most of.
+    worker: Option<Worker>,
     published: Arc<Published>,
     device: QueueDevice,
     socket: QueueSocket,
@@ -80,17 +84,16 @@ impl Socket for QueueSocket {
 }
 
 impl Host {
-    /// A machine at `address` that runs `node`.
+    /// A machine at `interfaces` that runs `node`.
     #[must_use]
-    pub fn new(mut node: Node, address: SocketAddr) -> Self {
+    pub fn new(mut node: Node, interfaces: Vec<Interface>) -> Self {
         let published = node.publish();
-        let worker = Worker::new(0, Arc::clone(&published), node.drops());
         Self {
             node,
-            address,
+            interfaces,
             received: Vec::new(),
             events: Vec::new(),
-            worker,
+            worker: None,
             published,
             device: QueueDevice::default(),
             socket: QueueSocket::default(),
@@ -117,19 +120,22 @@ impl Host {
     pub fn run(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
         self.node.handle_timeout(now);
         self.drain(now);
-        loop {
-            let inbound = self.worker.turn_inbound(&mut self.device, &mut self.socket, now);
-            let outbound = self.worker.turn_outbound(&mut self.device, &mut self.socket, now);
-            while let Some(punt) = self.worker.poll_punt() {
-                self.node.handle_punt(punt, now);
-            }
-            self.drain(now);
-            if inbound == Turn::Drained && outbound == Turn::Drained {
-                break;
-            }
-        }
+        let is_idle = self.socket.arrived.is_empty() && self.device.to_read.is_empty();
+        while !is_idle && self.work(now) == Turn::More {}
         self.received.append(&mut self.device.written);
         std::mem::take(&mut self.socket.sent)
+    }
+
+    fn work(&mut self, now: Instant) -> Turn {
+        let make = || Worker::new(0, Arc::clone(&self.published), self.node.drops());
+        let worker = self.worker.get_or_insert_with(make);
+        let inbound = worker.turn_inbound(&mut self.device, &mut self.socket, now);
+        let outbound = worker.turn_outbound(&mut self.device, &mut self.socket, now);
+        while let Some(punt) = worker.poll_punt() {
+            self.node.handle_punt(punt, now);
+        }
+        self.drain(now);
+        if (inbound, outbound) == (Turn::Drained, Turn::Drained) { Turn::Drained } else { Turn::More }
     }
 
     fn drain(&mut self, now: Instant) {

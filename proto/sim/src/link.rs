@@ -27,12 +27,12 @@ impl Link {
         Self { loss: 100, delay: Duration::from_millis(40), jitter: Duration::from_millis(60), duplication: 20 };
 
     /// When copies of one datagram arrive, after now: none, one or two.
-    pub(crate) fn fates(&self, rng: &mut ChaCha20Rng) -> impl Iterator<Item = Duration> + use<> {
+    pub(crate) fn fates(&self, rng: &mut ChaCha20Rng) -> [Option<Duration>; 2] {
         let lost = rng.next_u32() % 1000 < self.loss;
         let twice = rng.next_u32() % 1000 < self.duplication;
         let jitter = self.jitter.as_nanos() as u64;
         let mut way = || self.delay + Duration::from_nanos(rng.next_u64() % (jitter + 1));
         let (first, second) = (way(), way());
-        [(!lost).then_some(first), (!lost && twice).then_some(second)].into_iter().flatten()
+        [(!lost).then_some(first), (!lost && twice).then_some(second)]
     }
 }

@@ -1,4 +1,4 @@
-//! The world: machines, the network between them, and the clock that jumps from one event to the next.
+//! The world: machines with their nodes, and the mesh that these are told of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,19 +15,24 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::host::Host;
 use crate::link::Link;
-use crate::packets;
+use crate::network::{Interface, Network, Owner};
+use crate::sites::Socket;
+use crate::trace::{Load, Recording, Trace, Traffic};
 
 /// Bytes a second that a relay carries for each member.
 const RELAY_RATE: u64 = 12_500_000;
 
 /// Everything, from one seed.
 pub struct World {
-    /// What the network does to datagrams.
+    /// What the internet does to datagrams.
     pub link: Link,
     /// The mesh that nodes are given at their start.
     pub members: Members,
-    /// Every datagram that was put on the network: when, from, to, bytes. The eavesdropper's view, and the trace.
+    /// Every datagram that was put on the network: when, from (as the network saw it last, so after the sender's NATs),
+    /// to, bytes. The eavesdropper's view, and the trace.
     pub wire: Vec<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Whether `wire` is kept. It takes some 200 bytes per datagram, too much for thousands of nodes.
+    pub recording: Recording,
     /// Session age at which initiators rekey.
     pub rekey_after: Duration,
     /// Idle time after which sessions end.
@@ -36,13 +41,31 @@ pub struct World {
     pub keepalive: Option<Duration>,
     /// Ciphers that machines offer which start from now on.
     pub suites: Suites,
-    hosts: BTreeMap<EndpointName, Host>,
-    secrets: BTreeMap<EndpointName, SecretKey>,
-    in_flight: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
-    now: Instant,
-    sequence: u64,
-    rng: ChaCha20Rng,
-    cut: BTreeSet<SocketAddr>,
+    pub(crate) machines: Vec<Machine>,
+    numbers: BTreeMap<EndpointName, usize>,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) network: Network,
+    pub(crate) trace: Trace,
+    /// Machines that may have changed since their addresses and deadlines were looked at. Emptied before each event.
+    pub(crate) touched: Vec<usize>,
+    pub(crate) deadlines: BTreeSet<(Instant, usize)>,
+    pub(crate) now: Instant,
+    pub(crate) rng: ChaCha20Rng,
+}
+
+/// A machine, running or not.
+pub(crate) struct Machine {
+    secret: SecretKey,
+    /// What it has at its start.
+    home: Vec<Interface>,
+    pub(crate) host: Option<Host>,
+    /// It sleeps until then.
+    pub(crate) asleep: Option<Instant>,
+    /// The interfaces that the network knows.
+    pub(crate) attached: Vec<Interface>,
+    /// The entry in `deadlines`.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) sent: Traffic,
 }
 
 impl World {
@@ -53,17 +76,20 @@ impl World {
             link,
             members: Members { mesh: MeshId::from_name("sim"), endpoints: Vec::new(), communities: Vec::new() },
             wire: Vec::new(),
+            recording: Recording::Full,
             rekey_after: Duration::from_secs(120),
             idle_after: Duration::from_secs(180),
             keepalive: None,
             suites: Suites::DEFAULT,
-            hosts: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
+            machines: Vec::new(),
+            numbers: BTreeMap::new(),
+            sockets: Vec::new(),
+            network: Network::new(),
+            trace: Trace::default(),
+            touched: Vec::new(),
+            deadlines: BTreeSet::new(),
             now: Instant::from_nanos(1_000_000_000),
-            sequence: 0,
             rng: ChaCha20Rng::seed_from_u64(seed),
-            cut: BTreeSet::new(),
         }
     }
 
@@ -79,15 +105,32 @@ impl World {
 
     /// Adds an endpoint to the mesh, with a public address of its own; the order of additions numbers the addresses.
     pub fn add_endpoint(&mut self, name: &str, kind: Kind) -> EndpointName {
+        let number = self.members.endpoints.len() as u32 + 1;
+        let host = IpAddr::from(((198 << 24 | 18 << 16) + number).to_be_bytes());
+        let home = vec![Interface::public(SocketAddr::new(host, DEFAULT_PORT))];
+        self.enlist(name, kind, vec![PublicAddress { host: Dial::Ip(host), port: DEFAULT_PORT }], home)
+    }
+
+    /// Adds an endpoint without a public address, whose machine has `interfaces` at its start, at least one.
+    pub fn add_endpoint_at(&mut self, name: &str, kind: Kind, interfaces: &[Interface]) -> EndpointName {
+        self.enlist(name, kind, Vec::new(), interfaces.to_vec())
+    }
+
+    fn enlist(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        public_addresses: Vec<PublicAddress>,
+        home: Vec<Interface>,
+    ) -> EndpointName {
         let name: EndpointName = name.parse().expect("a scenario's names are valid");
         let secret = SecretKey::from_bytes(self.draw());
         let number = self.members.endpoints.len() as u32 + 1;
-        let host = IpAddr::from(((198 << 24 | 18 << 16) + number).to_be_bytes());
         self.members.endpoints.push(Endpoint {
             name: name.clone(),
             kind,
             public_key: secret.public_key(),
-            public_addresses: vec![PublicAddress { host: Dial::Ip(host), port: DEFAULT_PORT }],
+            public_addresses,
             addresses: vec![IpAddr::from(((10 << 24 | 99 << 16) + number).to_be_bytes())],
             subnets: Vec::new(),
             node_subnets: Vec::new(),
@@ -95,7 +138,9 @@ impl World {
             zone: None,
             region: None,
         });
-        self.secrets.insert(name.clone(), secret);
+        self.numbers.insert(name.clone(), self.machines.len());
+        let (host, asleep, attached, deadline, sent) = Default::default();
+        self.machines.push(Machine { secret, home, host, asleep, attached, deadline, sent });
         name
     }
 
@@ -120,7 +165,8 @@ impl World {
 
     /// Starts a machine that believes in another mesh than the others: a liar.
     pub fn start_with(&mut self, name: &EndpointName, members: &Members) {
-        let secret = self.secrets.get(name).expect("the endpoint was added").clone();
+        let number = self.number(name);
+        let secret = self.machine(number).secret.clone();
         let settings = Settings {
             name: name.clone(),
             identity: Identity::new(secret, members.mesh, PresharedKey::NONE),
@@ -139,36 +185,32 @@ impl World {
         let clock = WallClock { unix_at_origin: 1_700_000_000_000_000_000, floor: 0 };
         let mut node = Node::new(settings, seed, clock, self.now);
         node.handle_registry(members, self.now);
-        let address = self.home(name);
-        self.hosts.insert(name.clone(), Host::new(node, address));
+        let machine = self.machine(number);
+        machine.host = Some(Host::new(node, machine.home.clone()));
+        machine.asleep = None;
+        self.touched.push(number);
     }
 
     /// Stops a machine without a word.
     pub fn kill(&mut self, name: &EndpointName) {
-        self.hosts.remove(name);
-    }
-
-    /// Gives a machine a new address; what is sent to the old one is lost.
-    pub fn roam(&mut self, name: &EndpointName, address: SocketAddr) {
-        self.host(name).address = address;
-        let now = self.now;
-        self.host(name).node.handle_links(&[], now);
-        self.step(name);
-    }
-
-    /// Cuts an address off, or connects it again.
-    pub fn set_cut(&mut self, name: &EndpointName, is_cut: bool) {
-        let address = self.host(name).address;
-        if is_cut {
-            self.cut.insert(address)
-        } else {
-            self.cut.remove(&address)
-        };
+        let number = self.number(name);
+        self.machine(number).host = None;
+        self.touched.push(number);
     }
 
     /// The machine of an endpoint.
     pub fn host(&mut self, name: &EndpointName) -> &mut Host {
-        self.hosts.get_mut(name).expect("the machine runs")
+        let number = self.number(name);
+        self.touched.push(number);
+        self.machine(number).host.as_mut().expect("the machine runs")
+    }
+
+    /// What the node of an endpoint costs.
+    #[must_use]
+    pub fn load(&self, name: &EndpointName) -> Load {
+        let machine = self.machines.get(self.number(name)).expect("machines are not removed");
+        let indices = machine.host.as_ref().map_or(0, |host| host.table().taken());
+        Load { sent: machine.sent, indices }
     }
 
     /// The peer number that `name` has at `at`.
@@ -176,12 +218,11 @@ impl World {
         self.host(at).node.peer_id(name).expect("both are endpoints")
     }
 
-    /// The configured public address of an endpoint.
+    /// The first address that the machine of an endpoint has at its start; the configured one, if it has one.
     #[must_use]
     pub fn home(&self, name: &EndpointName) -> SocketAddr {
-        let endpoint = self.endpoint(name);
-        let Dial::Ip(ip) = endpoint.public_addresses[0].host else { unreachable!("scenarios use literal addresses") };
-        SocketAddr::new(ip, DEFAULT_PORT)
+        let machine = self.machines.get(self.number(name)).expect("machines are not removed");
+        machine.home.first().expect("a machine has an interface").address
     }
 
     /// The IPv4 mesh address of an endpoint.
@@ -191,82 +232,22 @@ impl World {
     }
 
     fn endpoint(&self, name: &EndpointName) -> &Endpoint {
-        self.members.endpoints.iter().find(|endpoint| endpoint.name == *name).expect("the endpoint was added")
+        let is_it = |endpoint: &&Endpoint| endpoint.name == *name;
+        // Where it was added, unless the scenario has changed the list.
+        let likely = self.members.endpoints.get(self.number(name)).filter(is_it);
+        likely.or_else(|| self.members.endpoints.iter().find(is_it)).expect("the endpoint was added")
     }
 
-    /// The present time.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.now
+    pub(crate) fn number(&self, name: &EndpointName) -> usize {
+        *self.numbers.get(name).expect("the endpoint was added")
     }
 
-    /// An application at `from` sends packet `number` to `to`'s mesh address.
-    pub fn send(&mut self, from: &EndpointName, to: &EndpointName, number: u64) {
-        let packet = packets::numbered(self.inner(from), self.inner(to), number, 100);
-        self.host(from).send_packet(packet);
-        self.step(from);
+    pub(crate) fn machine(&mut self, number: usize) -> &mut Machine {
+        self.machines.get_mut(number).expect("machines are not removed")
     }
 
-    /// Puts a datagram on the network, from whatever source address.
-    pub fn inject(&mut self, source: SocketAddr, destination: SocketAddr, datagram: Vec<u8>) {
-        if !self.cut.contains(&source) && !self.cut.contains(&destination) {
-            for way in self.link.fates(&mut self.rng) {
-                self.sequence += 1;
-                self.in_flight.insert((self.now + way, self.sequence), (source, destination, datagram.clone()));
-            }
-        }
-        self.wire.push((self.now, source, destination, datagram));
-    }
-
-    /// Lets time pass.
-    pub fn run_for(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        while let Some((at, what)) = self.next_event().filter(|(at, _)| *at <= end) {
-            self.now = self.now.max(at);
-            match what {
-                Next::Arrival(key) => self.arrive(key),
-                Next::Deadline(name) => self.step(&name),
-            }
-        }
-        self.now = end;
-    }
-
-    /// Numbers of the packets that `name` received so far, sorted.
-    pub fn numbers(&mut self, name: &EndpointName) -> Vec<u64> {
-        let mut numbers: Vec<_> = self.host(name).received.iter().filter_map(|p| packets::number(p)).collect();
-        numbers.sort_unstable();
-        numbers
-    }
-
-    fn next_event(&self) -> Option<(Instant, Next)> {
-        let arrival = self.in_flight.first_key_value().map(|(key, _)| (key.0, Next::Arrival(*key)));
-        let deadlines =
-            self.hosts.iter().filter_map(|(name, host)| host.node.poll_timeout().map(|deadline| (deadline.at, name)));
-        let deadline = deadlines.min().map(|(at, name)| (at, Next::Deadline(name.clone())));
-        match (arrival, deadline) {
-            (Some(a), Some(d)) => Some(if d.0 < a.0 { d } else { a }),
-            (a, d) => a.or(d),
-        }
-    }
-
-    fn arrive(&mut self, key: (Instant, u64)) {
-        let Some((source, destination, datagram)) = self.in_flight.remove(&key) else { return };
-        let receiver = self.hosts.iter_mut().find(|(_, host)| host.address == destination);
-        if let Some((name, host)) = receiver {
-            host.deliver(source, datagram);
-            let name = name.clone();
-            self.step(&name);
-        }
-    }
-
-    /// Lets a machine do what it can do now.
-    pub fn step(&mut self, name: &EndpointName) {
-        let now = self.now;
-        let host = self.host(name);
-        let source = host.address;
-        for (destination, datagram) in host.run(now) {
-            self.inject(source, destination, datagram);
-        }
+    pub(crate) fn owner(&self, name: &EndpointName) -> Owner {
+        Owner::Machine(self.number(name))
     }
 
     fn draw(&mut self) -> [u8; 32] {
@@ -276,7 +257,10 @@ impl World {
     }
 }
 
-enum Next {
-    Arrival((Instant, u64)),
-    Deadline(EndpointName),
+impl Machine {
+    /// When it wants to be run next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let host = self.host.as_ref()?;
+        self.asleep.or_else(|| Some(host.node.poll_timeout()?.at))
+    }
 }

@@ -20,7 +20,7 @@ fn three_addresses(seed: u64) -> (World, EndpointName, EndpointName) {
         world.members.endpoints[1].public_addresses.push(PublicAddress { host, port: DEFAULT_PORT });
     }
     world.start_all();
-    world.host(&b).address = SocketAddr::from(([203, 0, 113, 2], DEFAULT_PORT));
+    world.host(&b).interfaces[0].address = SocketAddr::from(([203, 0, 113, 2], DEFAULT_PORT));
     (world, a, b)
 }
 

@@ -106,7 +106,7 @@ impl Chaos {
             0 => source = SocketAddr::from(([203, 0, 113, 66], 1)),
             1 => {
                 let to = self.name();
-                destination = self.world.host(&to).address;
+                destination = self.world.host(&to).interfaces[0].address;
             }
             2 => {
                 let at = self.below(datagram.len());
@@ -157,7 +157,7 @@ impl Chaos {
         for name in self.names.clone() {
             self.world.set_cut(&name, false);
             let home = self.world.home(&name);
-            self.world.host(&name).address = home;
+            self.world.host(&name).interfaces[0].address = home;
             self.world.set_cut(&name, false);
             let (members, now) = (self.members.clone(), self.world.now());
             let node = &mut self.world.host(&name).node;
