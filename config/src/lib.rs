@@ -28,8 +28,8 @@ pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
-    ApiConfig, Config, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Mesh, NodeConfig, Offload,
-    SessionConfig, StateConfig,
+    ApiConfig, Config, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Mesh, NatConfig,
+    NodeConfig, Offload, SessionConfig, StateConfig,
 };
 pub use suggest::nearest;
 

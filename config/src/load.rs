@@ -260,6 +260,7 @@ fn config(
         node: NodeConfig { name, key_file: key_file.value, secret_key, psk_file, preshared_key, mesh_file },
         interface: node.interface,
         listen: node.listen,
+        nat: node.nat,
         session: node.session,
         dataplane: node.dataplane,
         api: node.api,

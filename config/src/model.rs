@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::id::{EndpointName, PresharedKey, SecretKey};
-use proto::member::Members;
+use proto::member::{Members, PublicAddress};
 use proto::wire::Suites;
 
 /// Everything that a node is configured with. Every value in it has been checked.
@@ -17,6 +17,8 @@ pub struct Config {
     pub interface: InterfaceConfig,
     /// Where the node listens.
     pub listen: ListenConfig,
+    /// How the node makes itself reachable behind a NAT.
+    pub nat: NatConfig,
     /// How long sessions and their keys live.
     pub session: SessionConfig,
     /// The packet workers.
@@ -83,6 +85,22 @@ pub struct InterfaceConfig {
 pub struct ListenConfig {
     /// UDP port; 0 takes any free one.
     pub port: u16,
+}
+
+/// `[nat]`: how the node makes itself reachable behind a NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatConfig {
+    /// Whether to ask the default gateways for a mapping of the UDP port (PCP, NAT-PMP, UPnP-IGD).
+    pub port_mapping: bool,
+    /// STUN servers that are asked for the node's address as they see it, at most [`NatConfig::MAX_STUN_SERVERS`]; none asks nobody.
+    pub stun_servers: Vec<PublicAddress>,
+    /// Whether to open ways to peers through NATs on both sides.
+    pub punch: bool,
+}
+
+impl NatConfig {
+    /// Most STUN servers: two tell whether a NAT maps by destination, the others are for when those are away.
+    pub const MAX_STUN_SERVERS: usize = 8;
 }
 
 /// `[session]`: how long sessions and their keys live.

@@ -19,6 +19,7 @@ impl fmt::Display for Shape {
 pub(crate) const NODE: Shape = one("node", &["name", "key_file", "mesh", "psk_file"]);
 pub(crate) const INTERFACE: Shape = one("interface", &["name", "mtu", "table", "mark"]);
 pub(crate) const LISTEN: Shape = one("listen", &["port"]);
+pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punch"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
 pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "without", "cipher"]);
 pub(crate) const API: Shape = one("api", &["socket"]);
@@ -33,12 +34,13 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 8] = [&NODE, &INTERFACE, &LISTEN, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 9] =
+    [&NODE, &INTERFACE, &LISTEN, &NAT, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 11] =
-    [&NODE, &INTERFACE, &LISTEN, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH, &ENDPOINT, &COMMUNITY];
+pub(crate) static ALL_TABLES: [&Shape; 12] =
+    [&NODE, &INTERFACE, &LISTEN, &NAT, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH, &ENDPOINT, &COMMUNITY];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {
     Shape { name, many: false, keys }

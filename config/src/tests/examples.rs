@@ -74,6 +74,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
     assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
     assert_eq!((shown.interface, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    assert_eq!(shown.nat, bare.nat);
     assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
 }
 
