@@ -6,6 +6,7 @@
 mod control;
 mod data;
 mod handshake;
+mod stun;
 
 pub use control::{Control, MAX_CONTROL};
 pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
@@ -13,6 +14,7 @@ pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,
 };
+pub use stun::{BINDING_REQUEST_LEN, BindingAnswer, TransactionId};
 
 /// What a datagram claims to be, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
