@@ -10,6 +10,7 @@ pub mod event;
 pub mod handshake;
 pub mod id;
 pub mod member;
+pub mod nat;
 pub mod node;
 pub mod packet;
 pub mod peer;

@@ -19,7 +19,7 @@ use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
-    RESPONSE_LEN,
+    RESPONSE_LEN, TransactionId,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -170,7 +170,8 @@ impl Message<'_> {
     }
 
     /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
-    /// ours. Whoever has neither would fill the queue to the core from anywhere.
+    /// ours; and an answer to a STUN request, if it is awaited. Whoever has none of these would fill the queue to the core
+    /// from anywhere.
     fn punt(
         &mut self,
         kind: MessageType,
@@ -179,6 +180,14 @@ impl Message<'_> {
         view: &mut View<'_>,
     ) -> Result<(), DropReason> {
         let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
+        // Its first byte is that of an initiation.
+        if let Some(id) = TransactionId::of_answer(datagram) {
+            if !view.table.awaited.has(id) {
+                return Err(DropReason::StunUnexpected);
+            }
+            self.punts.push(Punt::StunAnswer { datagram: datagram.into(), source }, self.drops);
+            return Ok(());
+        }
         let sized = match kind {
             MessageType::Initiation => part.len == INITIATION_LEN,
             MessageType::Response => part.len == RESPONSE_LEN,

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
+use crate::nat::Awaited;
 use crate::route::RouteTable;
 use crate::session::Session;
 use crate::stats::Activity;
@@ -58,6 +59,8 @@ pub struct ForwardingTable {
     pub routes: Arc<RouteTable>,
     /// Checks mac1 of handshake messages to this node, so that strangers are turned away before the core is troubled.
     pub mac1: Arc<Mac1>,
+    /// The STUN requests that wait for answers, for the same reason. Written by [`Stun`](crate::nat::Stun); every table of a node has the same.
+    pub awaited: Arc<Awaited>,
     peers: Chunks<PeerRow>,
     sessions: Chunks<Slot>,
     taken: usize,
@@ -77,6 +80,7 @@ impl ForwardingTable {
         Self {
             routes: Arc::default(),
             mac1: Arc::new(mac1),
+            awaited: Arc::default(),
             peers: Chunks::default(),
             sessions: Chunks::with_len(CHUNK),
             taken: 0,
