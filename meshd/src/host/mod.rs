@@ -5,6 +5,7 @@
 
 mod apply;
 mod error;
+mod gateways;
 mod journal;
 mod netlink;
 mod plan;
@@ -17,6 +18,7 @@ mod watch;
 mod tests;
 
 pub(crate) use error::HostError;
+pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use plan::{HostNote, HostSettings, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};
 
