@@ -96,8 +96,21 @@ fn ordinary(net: IpNet) -> Result<IpNet, Fault> {
 /// Parses one of `public_addresses`: `IP`, `IP:port`, `[v6]:port`, a DNS name, or a DNS name and port.
 pub(crate) fn public_address(text: &str) -> Result<PublicAddress, Fault> {
     const FORMS: &str = "write \"192.0.2.1\", \"192.0.2.1:6374\", \"[2001:db8::1]:6374\" or \"host.example:6374\"";
+    address_with(text, DEFAULT_PORT, FORMS)
+}
+
+/// The port of STUN over UDP (RFC 8489 §18.6).
+const STUN_PORT: u16 = 3478;
+
+/// Parses one of `stun_servers`, in the forms of a public address.
+pub(crate) fn stun_server(text: &str) -> Result<PublicAddress, Fault> {
+    const FORMS: &str = "write \"stun.example:3478\", \"192.0.2.1:3478\" or \"[2001:db8::1]:3478\"";
+    address_with(text, STUN_PORT, FORMS)
+}
+
+fn address_with(text: &str, default_port: u16, forms: &'static str) -> Result<PublicAddress, Fault> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return dialable(text, ip, DEFAULT_PORT);
+        return dialable(text, ip, default_port);
     }
     if let Ok(socket) = text.parse::<SocketAddr>() {
         if matches!(socket, SocketAddr::V6(v6) if v6.scope_id() != 0) {
@@ -107,17 +120,17 @@ pub(crate) fn public_address(text: &str) -> Result<PublicAddress, Fault> {
     }
     if let Some(ip) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).and_then(|t| t.parse::<Ipv6Addr>().ok())
     {
-        return dialable(text, IpAddr::V6(ip), DEFAULT_PORT);
+        return dialable(text, IpAddr::V6(ip), default_port);
     }
     let (name, port) = match text.split_once(':') {
-        None => (text, DEFAULT_PORT),
+        None => (text, default_port),
         Some((name, port)) => {
             let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
             let port = if digits { port.parse().ok() } else { None };
-            (name, port.ok_or_else(|| not_dialable(text).help(FORMS))?)
+            (name, port.ok_or_else(|| not_dialable(text).help(forms))?)
         }
     };
-    let name = dns_name(name).ok_or_else(|| not_dialable(text).help(FORMS))?;
+    let name = dns_name(name).ok_or_else(|| not_dialable(text).help(forms))?;
     with_port(text, Host::Name(name), port)
 }
 

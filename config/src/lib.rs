@@ -30,7 +30,7 @@ pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Config, DataplaneConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
-    LogLevel, Mesh, NodeConfig, Offload, SessionConfig, StateConfig,
+    LogLevel, Mesh, NatConfig, NodeConfig, Offload, SessionConfig, StateConfig,
 };
 pub use suggest::nearest;
 

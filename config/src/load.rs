@@ -271,6 +271,7 @@ fn config(
         interface: node.interface,
         listen: node.listen,
         lan: node.lan.config,
+        nat: node.nat,
         session: node.session,
         dataplane: node.dataplane,
         api: node.api,

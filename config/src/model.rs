@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::id::{EndpointName, PresharedKey, SecretKey};
 use proto::lan::Token;
-use proto::member::Members;
+use proto::member::{Members, PublicAddress};
 use proto::wire::Suites;
 use wildmatch::WildMatch;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// How it finds members on its LAN.
     pub lan: LanConfig,
+    /// How the node makes itself reachable behind a NAT.
+    pub nat: NatConfig,
     /// How long sessions and their keys live.
     pub session: SessionConfig,
     /// The packet workers.
@@ -130,6 +132,22 @@ pub enum LanMode {
     Encrypted,
     /// As they are, by routes of the kernel.
     Direct,
+}
+
+/// `[nat]`: how the node makes itself reachable behind a NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatConfig {
+    /// Whether to ask the default gateways for a mapping of the UDP port (PCP, NAT-PMP, UPnP-IGD).
+    pub port_mapping: bool,
+    /// STUN servers that are asked for the node's address as they see it, at most [`NatConfig::MAX_STUN_SERVERS`]; none asks nobody.
+    pub stun_servers: Vec<PublicAddress>,
+    /// Whether to open ways to peers through NATs on both sides.
+    pub punch: bool,
+}
+
+impl NatConfig {
+    /// Most STUN servers: two tell whether a NAT maps by destination, the others are for when those are away.
+    pub const MAX_STUN_SERVERS: usize = 8;
 }
 
 /// `[session]`: how long sessions and their keys live.

@@ -12,10 +12,11 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{Fault, quote};
 use crate::lan::{self, LanTable};
 use crate::model::{
-    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, Offload, SessionConfig, StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, SessionConfig,
+    StateConfig,
 };
 use crate::read::{Located, Reader, Section};
-use crate::{scalar, shape};
+use crate::{address, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -69,6 +70,7 @@ pub(crate) struct NodeFile {
     pub(crate) lan: LanTable,
     /// Whether the file names a port, and where.
     pub(crate) port_at: Option<usize>,
+    pub(crate) nat: NatConfig,
     pub(crate) session: SessionConfig,
     /// Whether the file names a keep-alive, and where.
     pub(crate) keepalive_at: Option<usize>,
@@ -102,6 +104,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
             .map_or(ListenConfig { port: DEFAULT_PORT }, |port| ListenConfig { port }),
         lan: lan::read(reader, root),
         port_at: place(listen, "port"),
+        nat: nat(reader, root),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),
         dataplane: dataplane(reader, root),
@@ -193,6 +196,19 @@ fn routing_table(value: &DeValue<'_>) -> Result<u32, Fault> {
         return Err(fault.help(help()));
     }
     Ok(table)
+}
+
+fn nat(reader: &mut Reader<'_>, root: &DeTable<'_>) -> NatConfig {
+    const MOST: usize = NatConfig::MAX_STUN_SERVERS;
+    let section = reader.section(root, &shape::NAT);
+    let mut on = |key: &str| reader.optional(section, key, scalar::switch).is_none_or(|on| on.value);
+    let (port_mapping, punch) = (on("port_mapping"), on("punch"));
+    let servers = reader.list(section, "stun_servers", address::stun_server);
+    if let Some(extra) = servers.get(MOST) {
+        let fault = Fault::new(format!("names more than {MOST} servers"));
+        reader.report_key(section, "stun_servers", extra.at, fault.help("keep two or three that answer reliably"));
+    }
+    NatConfig { port_mapping, stun_servers: servers.into_iter().map(|server| server.value).collect(), punch }
 }
 
 fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {

@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod id;
 pub mod lan;
 pub mod member;
+pub mod nat;
 pub mod node;
 pub mod packet;
 pub mod path;

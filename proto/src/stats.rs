@@ -66,6 +66,8 @@ drop_reasons! {
     NotAnnounced => "not_announced",
     /// Inbound: the device did not take the packet.
     DeviceFull => "device_full",
+    /// Inbound: an answer to a STUN request that nothing of ours waits for.
+    StunUnexpected => "stun_unexpected",
     /// Handshake: mac1 is wrong.
     BadMac => "bad_mac",
     /// Handshake: the source has had its share of initiations.

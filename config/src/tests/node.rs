@@ -144,6 +144,33 @@ fn ciphers_are_known_names() {
 }
 
 #[test]
+fn stun_servers_are_a_few_that_can_be_dialled() {
+    refuses(
+        "[nat]\nstun_servers = \"stun.example\"",
+        "meshd.toml:4:16: [nat] stun_servers: must be a list, not a text; write [\"stun.example\"]",
+    );
+    refuses(
+        "[nat]\nstun_servers = [\"stun:stun.example\"]",
+        "meshd.toml:4:17: [nat] stun_servers: \"stun:stun.example\" is neither an address nor a DNS name, with or without a \
+         port\n    help: write \"stun.example:3478\", \"192.0.2.1:3478\" or \"[2001:db8::1]:3478\"",
+    );
+    refuses(
+        &format!("[nat]\nstun_servers = [{}]", "\"a\", ".repeat(9)),
+        "meshd.toml:4:57: [nat] stun_servers: names more than 8 servers; keep two or three that answer reliably",
+    );
+    refuses(
+        "[nat]\npunch = \"no\"",
+        "meshd.toml:4:9: [nat] punch: must be true or false, not a text; write true or false, without quotes",
+    );
+    assert_eq!(
+        node_problems(
+            "[node]\nname = \"a.b\"\n[nat]\nport_mapping = false\nstun_servers = [\"stun.example\", \"[::1]:7\"]"
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
 fn paths_are_usable() {
     refuses("key_file = \"\"", "meshd.toml:3:12: [node] key_file: is empty; write a path, or leave the key out");
     refuses(

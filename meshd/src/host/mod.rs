@@ -5,6 +5,7 @@
 
 mod apply;
 mod error;
+mod gateways;
 mod journal;
 mod netlink;
 mod plan;
@@ -20,6 +21,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub(crate) use error::HostError;
+pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use plan::{HostNote, HostSettings, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};
 

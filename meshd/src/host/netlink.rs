@@ -97,6 +97,10 @@ pub(super) struct Route {
     pub(super) interfaces: Vec<u32>,
     /// Whether some next hop is reached through a gateway.
     pub(super) has_gateway: bool,
+    /// The gateways that have an IP address of the route's family, each behind its interface.
+    pub(super) gateways: Vec<(u32, IpAddr)>,
+    /// Its rank among routes of one prefix, the least first.
+    pub(super) metric: u32,
     pub(super) source: Option<IpAddr>,
 }
 
@@ -411,22 +415,31 @@ fn route(message: &RouteMessage) -> Option<Route> {
     };
     let (mut destination, mut table, mut source) = (unspecified, u32::from(header.table), None);
     let (mut interfaces, mut has_gateway) = (Vec::new(), false);
+    // On a route with one next hop the interface may stand after the gateway.
+    let (mut metric, mut gateway, mut gateways) = (0, None, Vec::new());
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address)?,
             RouteAttribute::Table(value) => table = *value,
             RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::Oif(index) => interfaces.push(*index),
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
+            RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => {
+                has_gateway = true;
+                gateway = gateway.or_else(|| gateway_of(attribute));
+            }
             RouteAttribute::MultiPath(hops) => {
-                let gateway = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
-                has_gateway |= hops.iter().any(|hop| hop.attributes.iter().any(gateway));
-                let live = hops.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead));
-                interfaces.extend(live.map(|hop| hop.interface_index));
+                let is_gateway = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+                has_gateway |= hops.iter().any(|hop| hop.attributes.iter().any(is_gateway));
+                for hop in hops.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead)) {
+                    interfaces.push(hop.interface_index);
+                    gateways.extend(hop.attributes.iter().find_map(gateway_of).map(|ip| (hop.interface_index, ip)));
+                }
             }
             _ => {}
         }
     }
+    gateways.extend(interfaces.first().copied().zip(gateway));
     let kind = match header.kind {
         RouteType::Unicast => RouteKind::Unicast,
         RouteType::Throw => RouteKind::Throw,
@@ -434,7 +447,13 @@ fn route(message: &RouteMessage) -> Option<Route> {
         _ => RouteKind::Other,
     };
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route { prefix, table, protocol: header.protocol.into(), kind, interfaces, has_gateway, source })
+    let protocol = header.protocol.into();
+    Some(Route { prefix, table, protocol, kind, interfaces, has_gateway, gateways, metric, source })
+}
+
+/// A gateway of the route's own family; one of the other (RFC 5549) is none that could be asked about this one.
+fn gateway_of(attribute: &RouteAttribute) -> Option<IpAddr> {
+    if let RouteAttribute::Gateway(address) = attribute { ip(address) } else { None }
 }
 
 fn route_request(request: &RouteRequest) -> NetlinkMessage<RouteNetlinkMessage> {

@@ -7,9 +7,9 @@ use proto::packet::segment::Segments;
 use proto::packet::vnet::{self, Accepted, VNET_HEADER_LEN};
 use proto::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
 use proto::wire::{
-    Capabilities, Control, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, Initiation, InitiationPayload,
-    MAX_CONTROL, MessageType, OVERHEAD, RELAY_HEADER_LEN, RESPONSE_LEN, Response, ResponsePayload, TAG_LEN,
-    parse_relay_header, relay_header,
+    BindingAnswer, Capabilities, Control, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, Initiation,
+    InitiationPayload, MAX_CONTROL, MessageType, OVERHEAD, RELAY_HEADER_LEN, RESPONSE_LEN, Response, ResponsePayload,
+    TAG_LEN, TransactionId, parse_relay_header, relay_header,
 };
 
 use crate::input::Input;
@@ -196,6 +196,42 @@ pub fn wire(bytes: &[u8]) {
         assert_eq!(InitiationPayload::parse(payload).to_bytes()[..11], payload[..11]);
         if let Some(response) = ResponsePayload::parse(payload) {
             assert_eq!(response.to_bytes()[..3], payload[..3]);
+        }
+    }
+}
+
+/// Answers of STUN servers, each attribute of which may be anything: none panics, and what gives an address begins as
+/// `docs/wire.md` says.
+///
+/// # Panics
+/// Where one does not.
+pub fn stun(bytes: &[u8]) {
+    let input = &mut Input::new(bytes);
+    let mut attributes = Vec::new();
+    for _ in 0..input.below(6) {
+        let (any_kind, any_len, any_family) = (input.byte(), input.below(40), input.byte());
+        let (kind, len) = (input.pick(&[0x01, 0x20, 0x09, any_kind]), input.pick(&[8, 20, 4, any_len]));
+        let said = if input.one_in(8) { input.byte() } else { u8::try_from(len).unwrap() };
+        attributes.extend([0, kind, 0, said, 0, input.pick(&[1, 2, any_family])]);
+        attributes.extend(input.bytes(len.next_multiple_of(4).saturating_sub(2)));
+    }
+    let len = u16::try_from(attributes.len()).unwrap();
+    let mut datagram = input.pick(&[[1, 1], [1, 0x11], [1, 0]]).to_vec();
+    datagram.extend(len.to_be_bytes());
+    datagram.extend([0x21, 0x12, 0xa4, 0x42]);
+    datagram.extend(input.bytes(12));
+    datagram.extend(attributes);
+    if input.one_in(4) {
+        let (at, byte) = (input.below(datagram.len()), input.byte());
+        datagram[at] = byte;
+    }
+    if let Some(answer) = BindingAnswer::parse(&datagram) {
+        let len = usize::from(u16::from_be_bytes([datagram[2], datagram[3]]));
+        assert!(datagram.len() == 20 + len && datagram[4..8] == [0x21, 0x12, 0xa4, 0x42]);
+        assert!(TransactionId::of_answer(&datagram).is_some_and(|TransactionId(id)| id[..] == datagram[8..20]));
+        match answer {
+            BindingAnswer::Address(address) => assert!(datagram[1] == 1 && address.port() != 0),
+            BindingAnswer::Refused(code) => assert!(datagram[1] == 0x11 && (300..700).contains(&code)),
         }
     }
 }

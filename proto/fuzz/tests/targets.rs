@@ -38,6 +38,11 @@ fn wire() {
 }
 
 #[test]
+fn stun() {
+    drive(targets::stun, 3_000, 200);
+}
+
+#[test]
 fn virtio() {
     drive(targets::virtio, 3_000, 120);
 }

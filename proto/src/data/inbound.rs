@@ -21,7 +21,7 @@ use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
-    RELAY_HEADER_LEN, RESPONSE_LEN, parse_relay_header,
+    RELAY_HEADER_LEN, RESPONSE_LEN, TransactionId, parse_relay_header,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -219,9 +219,20 @@ impl Message<'_> {
     }
 
     /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
-    /// ours. Whoever has neither would fill the queue to the core from anywhere.
+    /// ours; and an answer to a STUN request, if it is awaited. Whoever has none of these would fill the queue to the core
+    /// from anywhere.
     fn punt(&mut self, kind: MessageType, part: Part, source: Locator, view: &mut View<'_>) -> Result<(), DropReason> {
         let datagram = self.memory.get(part.start..part.start + part.len).ok_or(DropReason::MalformedDatagram)?;
+        // Its first byte is that of an initiation.
+        if let Some(id) = TransactionId::of_answer(datagram) {
+            // A server behind a relay has not seen us.
+            if source.channel.is_some() || !view.table.awaited.has(id) {
+                return Err(DropReason::StunUnexpected);
+            }
+            let source = source.address;
+            self.punts.push(Punt::StunAnswer { datagram: datagram.into(), source }, self.drops);
+            return Ok(());
+        }
         let sized = match kind {
             MessageType::Initiation => part.len == INITIATION_LEN,
             MessageType::Response => part.len == RESPONSE_LEN,

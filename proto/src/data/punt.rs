@@ -1,6 +1,7 @@
 //! What the fast path hands to the core because it cannot decide it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
@@ -23,6 +24,13 @@ pub enum Punt {
         datagram: Box<[u8]>,
         /// Who sent it.
         source: Locator,
+    },
+    /// An answer to a STUN request that is awaited. It is not the node's but [`Stun`](crate::nat::Stun)'s.
+    StunAnswer {
+        /// The whole datagram.
+        datagram: Box<[u8]>,
+        /// Who sent it.
+        source: SocketAddr,
     },
     /// The first datagrams arrived on a session that we answered: the initiator holds its keys.
     Confirmed {
@@ -83,7 +91,7 @@ impl Punt {
     fn len(&self) -> usize {
         match self {
             Self::Packet { packet, .. } => packet.len(),
-            Self::Datagram { datagram, .. } => datagram.len(),
+            Self::Datagram { datagram, .. } | Self::StunAnswer { datagram, .. } => datagram.len(),
             Self::Confirmed { .. } | Self::Roamed { .. } | Self::Worn { .. } => 0,
         }
     }

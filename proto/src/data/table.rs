@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
+use crate::nat::Awaited;
 use crate::path::{Channel, Locator};
 use crate::route::RouteTable;
 use crate::session::Session;
@@ -74,6 +75,8 @@ pub struct ForwardingTable {
     pub mac1: Arc<Mac1>,
     /// What this node relays.
     pub channels: Arc<BTreeMap<Channel, Arc<ChannelRow>>>,
+    /// The STUN requests that wait for answers, for the same reason. Written by [`Stun`](crate::nat::Stun); every table of a node has the same.
+    pub awaited: Arc<Awaited>,
     peers: Chunks<PeerRow>,
     sessions: Chunks<Slot>,
     taken: usize,
@@ -94,6 +97,7 @@ impl ForwardingTable {
             routes: Arc::default(),
             mac1: Arc::new(mac1),
             channels: Arc::default(),
+            awaited: Arc::default(),
             peers: Chunks::default(),
             sessions: Chunks::with_len(CHUNK),
             taken: 0,

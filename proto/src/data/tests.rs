@@ -13,6 +13,7 @@ use super::batch::{MAX_SEND, RECV_SLOTS, RecvMeta};
 use super::*;
 use crate::handshake::{Agreement, Keys, Mac1};
 use crate::id::{PeerId, PublicKey, SessionIndex};
+use crate::nat::Stun;
 use crate::packet::layout::Layout;
 use crate::packet::{Gso, MAX_SEGMENTS};
 use crate::route::{RouteTable, Target};
@@ -416,4 +417,25 @@ fn super_packets_of_interleaved_streams_arrive_whole_without_gro() {
 
 fn split(bytes: &[u8], stride: usize) -> Vec<(Vec<u8>, usize)> {
     bytes.chunks(stride).map(|datagram| (datagram.to_vec(), datagram.len())).collect()
+}
+
+#[test]
+fn an_answer_of_a_stun_server_reaches_the_core_only_while_it_is_awaited() {
+    let mut alice = Side::alice(1);
+    let awaited = Arc::clone(&alice.worker.table.awaited);
+    let mut stun = Stun::new([7; 32], awaited);
+    let ask = |stun: &mut Stun| {
+        stun.handle_servers(&[remote(ALICE)], Instant::ORIGIN);
+        stun.poll_transmit().unwrap().datagram
+    };
+    let answer = |request: &[u8]| [&[1, 1, 0, 0], &request[4..]].concat();
+    let (old, new) = (ask(&mut stun), ask(&mut stun));
+    let messages = [answer(&old), answer(&new), new.clone()].map(|bytes| (bytes.clone(), bytes.len()));
+    assert_eq!(alice.receive(messages.into()), []);
+    let punt = alice.worker.poll_punt();
+    assert!(
+        matches!(punt, Some(Punt::StunAnswer { datagram, source }) if *datagram == *answer(&new) && source == remote(ALICE))
+    );
+    assert!(alice.worker.poll_punt().is_none());
+    assert_eq!(alice.drops.snapshot(), [(DropReason::UnknownType, 1), (DropReason::StunUnexpected, 1)]);
 }

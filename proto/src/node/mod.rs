@@ -211,6 +211,8 @@ impl Node {
         match punt {
             Punt::Packet { packet, offload } => self.handle_packet(packet, offload, now),
             Punt::Datagram { datagram, source } => self.handle_datagram(&datagram, source, now),
+            // The shell gives these to its `Stun`; one that has none has asked nobody.
+            Punt::StunAnswer { .. } => self.drops.add(DropReason::StunUnexpected, 1),
             Punt::Confirmed { session, source } => self.handle_confirmed(session, source, now),
             Punt::Roamed { session, source } => self.handle_roamed(session, source, now),
             Punt::Worn { peer } => self.handle_worn(peer, now),

@@ -8,6 +8,7 @@ mod control;
 mod data;
 mod handshake;
 mod relay;
+mod stun;
 
 pub use beacon::{
     BEACON_HEADER, BEACON_LEN, BEACON_PLAINTEXT_LEN, BEACON_SALT_LEN, BEACON_SEALED_LEN, Beacon, MAX_BEACON_ADDRESSES,
@@ -20,6 +21,7 @@ pub use handshake::{
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,
 };
 pub use relay::{RELAY_HEADER_LEN, parse_relay_header, relay_header};
+pub use stun::{BINDING_REQUEST_LEN, BindingAnswer, TransactionId};
 
 /// What a datagram claims to be, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
