@@ -1,12 +1,13 @@
 //! `meshd up`: puts the parts together in an order that can be undone, runs them, and undoes it.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::process::ExitCode;
 
 use config::{Config, DataplaneConfig, Offload};
 use ipnet::IpNet;
+use proto::data::Published;
 use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
@@ -25,8 +26,9 @@ use crate::clock::Clock;
 use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
-use crate::driver::{Driver, Stop};
+use crate::driver::{Driver, Outer, Stop};
 use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
+use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
@@ -121,6 +123,7 @@ async fn run(config: Config) -> Result<(), Error> {
     let ran = driver.0.run(&mut stop).await;
     // The workers stop before the machine is put back, so that nothing is carried over routes that are going away.
     drop(driver.1);
+    driver.0.nat.stop().await;
     let reverted = driver.0.host.revert().await;
     ran.map_err(|e| format!("{interface}: {e}"))?;
     reverted?;
@@ -239,6 +242,10 @@ fn start(
         Ok(ends) => ends,
         Err(error) => return Err(Box::new((host, error))),
     };
+    let nat = match start_nat(config, &parts, &published, clock) {
+        Ok(nat) => nat,
+        Err(error) => return Err(Box::new((host, error))),
+    };
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -263,11 +270,28 @@ fn start(
         host,
         watch,
         resolver,
+        nat,
+        outer: Outer::default(),
         timestamps,
         reporter,
         pings: BTreeMap::new(),
     };
     Ok((driver, workers))
+}
+
+/// Asks gateways and servers, as far as configured, how this node can be reached from outside.
+fn start_nat(config: &Config, parts: &Parts, published: &Published, clock: Clock) -> Result<Nat, Error> {
+    let socket = parts.sockets.first().ok_or("no worker")?;
+    let mut seed = [0; 32];
+    SystemRandom::new().fill(&mut seed).map_err(|_| "the system gives no random bytes")?;
+    let settings = NatSettings {
+        mapped_port: NonZeroU16::new(parts.port).filter(|_| config.nat.port_mapping),
+        stun_servers: config.nat.stun_servers.clone(),
+        pace: Pace::default(),
+        seed,
+    };
+    let awaited = published.load().awaited.clone();
+    Ok(Nat::start(settings, Port { sender: socket.try_clone_sender()?, awaited, clock }))
 }
 
 fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &Parts) -> Result<Node, Error> {
@@ -282,6 +306,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         idle_after: config.session.idle,
         // Whoever can be dialled need not keep a way open.
         port: parts.port,
+        punch: config.nat.punch,
         relay: own.relays().then_some(RELAY_RATE),
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };

@@ -1,12 +1,14 @@
 //! The driver: owns the core, feeds it what happens, and carries out what it wants. One task, no locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::data::{Published, Punt};
 use proto::event::{Disconnect, Event};
 use proto::id::PeerId;
 use proto::node::Node;
+use proto::path::Origin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +18,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
 use crate::host::{Host, Watch};
+use crate::nat::{Nat, NatEvent};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
@@ -42,9 +45,34 @@ pub(crate) struct Driver {
     pub(crate) host: Host,
     pub(crate) watch: Watch,
     pub(crate) resolver: Resolver,
+    pub(crate) nat: Nat,
+    pub(crate) outer: Outer,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
+}
+
+/// How this node is reached from outside, as gateways and servers say.
+#[derive(Default)]
+pub(crate) struct Outer {
+    mapped: BTreeSet<SocketAddr>,
+    reflexive: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+impl Outer {
+    fn note(&mut self, event: NatEvent) {
+        match event {
+            NatEvent::Mapped { external, .. } => drop(self.mapped.insert(external)),
+            NatEvent::Unmapped { external } => drop(self.mapped.remove(&external)),
+            NatEvent::Reflexive { server, address } => drop(self.reflexive.insert(server, address)),
+        }
+    }
+
+    fn addresses(&self) -> Vec<(Origin, SocketAddr)> {
+        let mapped = self.mapped.iter().map(|address| (Origin::Mapped, *address));
+        let seen = self.reflexive.values().map(|address| (Origin::Observed, *address));
+        mapped.chain(seen).collect()
+    }
 }
 
 /// What asks the daemon to stop. From the moment that it exists no such signal ends the process by itself.
@@ -98,7 +126,11 @@ impl Driver {
                 Some(error) = self.ended.recv() => return Err(error),
                 1.. = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
                     for punt in punts.drain(..) {
-                        self.node.handle_punt(punt, self.clock.now());
+                        if let Punt::StunAnswer { datagram, source } = punt {
+                            self.nat.handle_answer(datagram, source);
+                        } else {
+                            self.node.handle_punt(punt, self.clock.now());
+                        }
                     }
                 }
                 () = timer => self.node.handle_timeout(self.clock.now()),
@@ -106,6 +138,10 @@ impl Driver {
                 resolved = self.resolver.next() => {
                     self.reporter.resolved(&resolved);
                     self.node.handle_candidates(resolved.peer, resolved.candidates, self.clock.now());
+                }
+                event = self.nat.next() => {
+                    self.outer.note(event);
+                    self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
                 changes = self.watch.changed() => self.handle_changes(changes).await,
             }
@@ -174,7 +210,7 @@ impl Driver {
     fn handle_call(&mut self, call: Call) {
         match call {
             Call::Status(answer) => {
-                let _ = answer.send(self.reporter.status(&self.node, &self.host, self.clock.now()));
+                let _ = answer.send(self.reporter.status(&self.node, &self.host, &self.nat.status(), self.clock.now()));
             }
             Call::Ping { name, answer } => self.ping(&name, answer),
         }
@@ -216,6 +252,9 @@ impl Driver {
                 // It has listed every route of the machine and the mesh.
                 heap::trim();
                 if changes.is_underlay() {
+                    // What servers saw belonged to the network before.
+                    self.outer.reflexive.clear();
+                    self.nat.ask_anew();
                     self.tell_links().await;
                 }
             }

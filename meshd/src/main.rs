@@ -7,7 +7,6 @@ mod daemon;
 mod dataplane;
 mod driver;
 mod host;
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver does not take its events yet"))]
 mod nat;
 mod report;
 mod resolver;

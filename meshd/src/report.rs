@@ -12,8 +12,11 @@ use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
 use proto::time::Instant;
 
-use crate::api::model::{Health, NodeStatus, PathLine, PeerLine, Severity, State, Status};
+use crate::api::model::{
+    GatewayLine, Health, NodeStatus, Outside, PathLine, PeerLine, ServerLine, Severity, State, Status,
+};
 use crate::host::Host;
+use crate::nat::NatStatus;
 use crate::resolver::Resolved;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
@@ -115,7 +118,7 @@ impl Reporter {
     }
 
     /// The whole report.
-    pub(crate) fn status(&self, node: &Node, host: &Host, now: Instant) -> Status {
+    pub(crate) fn status(&self, node: &Node, host: &Host, nat: &NatStatus, now: Instant) -> Status {
         let peers = node.status();
         let drops = node.drops().snapshot();
         let mut health = Vec::new();
@@ -131,6 +134,7 @@ impl Reporter {
             version: 1,
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
             peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
+            outside: outside(nat),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
@@ -286,6 +290,23 @@ fn warning(text: String) -> Health {
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
+fn outside(nat: &NatStatus) -> Outside {
+    let gateways = nat.gateways.iter().map(|known| GatewayLine {
+        interface: known.interface.clone(),
+        gateway: known.gateway.to_string(),
+        protocol: known.protocol.map(|protocol| protocol.to_string()),
+        external: known.external.map(|external| external.to_string()),
+        is_public: known.is_public,
+        last_error: known.last_error.clone(),
+    });
+    let servers = nat.servers.iter().map(|known| ServerLine {
+        server: known.server.clone(),
+        address: known.address.map(|address| address.to_string()),
+        last_error: known.last_error.clone(),
+    });
+    Outside { gateways: gateways.collect(), stun_servers: servers.collect() }
+}
+
 fn path_line(path: &PathStatus) -> PathLine {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     PathLine {

@@ -11,6 +11,9 @@ pub(crate) struct Status {
     pub(crate) version: u32,
     pub(crate) node: NodeStatus,
     pub(crate) peers: Vec<PeerLine>,
+    /// Gateways that were asked for a port mapping, and STUN servers; absent from daemons that asked nobody.
+    #[serde(default)]
+    pub(crate) outside: Outside,
     /// Dropped packets and datagrams by reason, since the start; reasons that never occurred are absent.
     pub(crate) drops: BTreeMap<String, u64>,
     /// What an operator should know, worst first.
@@ -61,6 +64,36 @@ pub(crate) struct PeerLine {
     pub(crate) rekeys: u64,
     /// Why the state is what it is, where that needs saying.
     pub(crate) reason: Option<String>,
+}
+
+/// How this node looks from outside a NAT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outside {
+    pub(crate) gateways: Vec<GatewayLine>,
+    pub(crate) stun_servers: Vec<ServerLine>,
+}
+
+/// A gateway that was asked for a port mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GatewayLine {
+    pub(crate) interface: String,
+    pub(crate) gateway: String,
+    /// `PCP`, `NAT-PMP` or `UPnP-IGD`, if one of them worked.
+    pub(crate) protocol: Option<String>,
+    /// What it maps to our UDP port.
+    pub(crate) external: Option<String>,
+    /// False where there is another NAT behind it.
+    pub(crate) is_public: bool,
+    pub(crate) last_error: Option<String>,
+}
+
+/// A STUN server that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServerLine {
+    pub(crate) server: String,
+    /// Our address as it sees it.
+    pub(crate) address: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// A place where a peer may be reached.

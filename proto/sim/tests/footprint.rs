@@ -90,6 +90,7 @@ fn node(members: &Members) -> Node {
         idle_after: Duration::from_secs(180),
         keepalive: None,
         port: DEFAULT_PORT,
+        punch: true,
         relay: None,
     };
     let mut node = Node::new(settings, [1; 32], WallClock { unix_at_origin: 0, floor: 0 }, Instant::ORIGIN);

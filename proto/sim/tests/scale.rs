@@ -49,6 +49,7 @@ fn hub() -> (Node, Members) {
         idle_after: Duration::from_secs(180),
         keepalive: None,
         port: 6374,
+        punch: true,
         relay: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };

@@ -37,7 +37,7 @@ use crate::id::{EndpointName, PeerId, PublicKey, SessionIndex};
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Locator, PathStatus};
+use crate::path::{Locator, Origin, PathStatus};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
@@ -57,6 +57,9 @@ pub struct Settings {
     pub rekey_after: Duration,
     /// A session without traffic ends after this.
     pub idle_after: Duration,
+    /// Whether peers are told, and believed, addresses that were not configured: without it, only what is dialled and what
+    /// comes in becomes a path.
+    pub punch: bool,
     /// Bytes a second that it relays for each member; `None`: it is no relay.
     pub relay: Option<u64>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
@@ -104,6 +107,8 @@ pub struct Node {
     strangers: Vec<Stranger>,
     /// Addresses of this machine's interfaces.
     local: Vec<IpAddr>,
+    /// Addresses that routers map to us, and that servers see.
+    outer: Vec<(Origin, SocketAddr)>,
     /// Where peers see us, oldest news first.
     observed: Vec<Observation>,
     /// Where peers are heard on LANs that we are in.
@@ -177,6 +182,7 @@ impl Node {
             live: BTreeSet::new(),
             strangers: Vec::new(),
             local: Vec::new(),
+            outer: Vec::new(),
             observed: Vec::new(),
             neighbours: BTreeMap::new(),
             relays: Vec::new(),

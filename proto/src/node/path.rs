@@ -47,6 +47,15 @@ impl Node {
         }
     }
 
+    /// Takes the addresses that routers map to this node and that servers see; they replace those before.
+    pub fn handle_outer(&mut self, addresses: &[(Origin, SocketAddr)], now: Instant) {
+        if self.outer != addresses {
+            self.outer = addresses.to_vec();
+            let live: Vec<PeerId> = self.live.iter().copied().collect();
+            live.into_iter().for_each(|id| self.send_candidates(id, now));
+        }
+    }
+
     /// Takes the addresses at which a peer is heard on LANs that both are in; they replace those before.
     pub fn handle_neighbour(&mut self, id: PeerId, addresses: &[SocketAddr], now: Instant) {
         if addresses.is_empty() {
@@ -137,12 +146,15 @@ impl Node {
     }
 
     fn own_candidates(&self, now: Instant) -> Vec<(Origin, SocketAddr)> {
+        if !self.settings.punch {
+            return Vec::new();
+        }
         let port = self.settings.port;
         let local = self.local.iter().map(|ip| (Origin::Interface, SocketAddr::new(*ip, port)));
         let seen = self.observed.iter().filter(|seen| now - seen.at < OBSERVED_FOR);
         let seen = seen.map(|seen| (Origin::Observed, seen.address));
         let mut all: Vec<(Origin, SocketAddr)> = Vec::new();
-        for (origin, address) in seen.chain(local) {
+        for (origin, address) in self.outer.iter().copied().chain(seen).chain(local) {
             if all.len() < MAX_ADDRESSES && !all.iter().any(|(_, known)| *known == address) {
                 all.push((origin, address));
             }
@@ -152,6 +164,9 @@ impl Node {
 
     /// A peer says where it may be reached.
     pub(super) fn handle_peer_candidates(&mut self, id: PeerId, addresses: &[(Origin, SocketAddr)], now: Instant) {
+        if !self.settings.punch {
+            return;
+        }
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         // Whoever says that it is on our LAN, or in its record, has no way to know.
         let told = |(origin, address): &&(Origin, SocketAddr)| {
