@@ -1,6 +1,7 @@
 //! The default gateways of this machine, as its own routes name them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
@@ -8,6 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::error::{During as _, HostError};
 use super::netlink::{Address, Netlink, Route, RouteKind};
 use super::plan::MAIN_TABLE;
+use crate::sys::heap;
 
 /// A default gateway, and how we look to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,18 @@ pub(crate) struct Gateway {
 /// # Errors
 /// When the kernel does not tell its routes.
 pub(crate) async fn gateways() -> Result<Vec<Gateway>, HostError> {
+    // The list has every prefix of the mesh in it. A thread has a heap of its own, which is left empty; in the main one what
+    // stays would lie scattered among what goes.
+    let listed = tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.during("start", "a thread")?.block_on(list())
+    });
+    let found = listed.await.map_err(io::Error::other).during("list", "gateways")?;
+    heap::trim();
+    found
+}
+
+async fn list() -> Result<Vec<Gateway>, HostError> {
     let netlink = Netlink::open().during("open", "a netlink socket")?;
     let routes = netlink.routes(MAIN_TABLE).await.during("list", "routes")?;
     let addresses = netlink.addresses().await.during("list", "addresses")?;
