@@ -5,6 +5,7 @@
 //! crate) supplies all of it, so equal seeds give equal traces.
 #![forbid(unsafe_code)]
 
+mod address;
 mod bucket;
 pub mod data;
 pub mod event;

@@ -249,14 +249,18 @@ fn accept_existing(result: io::Result<()>) -> io::Result<()> {
 
 /// A route of main as far as it matters to ours: `None` for our own interface's, for dead ones and for no destinations.
 fn main_route(route: &Route, links: &[Link], own: u32) -> Option<MainRoute> {
+    let index = leaves_by(route, own)?;
+    let link = links.iter().find(|link| Some(link.index) == index);
+    let is_connected = index.is_some() && !route.has_gateway;
+    Some(MainRoute { prefix: route.prefix, interface: link.map(|link| link.name.clone()), is_connected })
+}
+
+/// By which interface a route of the machine's own leads, or by none where it refuses; `None` for routes that are not.
+fn leaves_by(route: &Route, own: u32) -> Option<Option<u32>> {
     match route.kind {
-        RouteKind::Unicast => {
-            let index = *route.interfaces.iter().find(|index| **index != own)?;
-            let interface = links.iter().find(|link| link.index == index).map(|link| link.name.clone());
-            Some(MainRoute { prefix: route.prefix, interface, is_connected: !route.has_gateway })
-        }
+        RouteKind::Unicast => route.interfaces.iter().copied().find(|index| *index != own).map(Some),
         // An operator's or a network plugin's refusal is as local as a route.
-        RouteKind::Refuse => Some(MainRoute { prefix: route.prefix, interface: None, is_connected: false }),
+        RouteKind::Refuse => Some(None),
         RouteKind::Throw | RouteKind::Other => None,
     }
 }
@@ -275,14 +279,9 @@ pub(super) const fn metric(table: u32) -> Option<u32> {
 /// The ways around these routes. The kernel lists routes of one prefix by metric, so the first is the one that it uses.
 fn ways(desired: &[Desired], main: &[Route], own: u32) -> Ways {
     let mesh = desired.iter().map(|route| route.prefix).collect();
-    let others = main.iter().filter_map(|route| match route.kind {
-        RouteKind::Unicast => {
-            let interface = route.interfaces.iter().find(|index| **index != own)?;
-            Some((route.prefix, NonZeroU32::new(*interface)))
-        }
-        RouteKind::Refuse => Some((route.prefix, None)),
-        RouteKind::Throw | RouteKind::Other => None,
-    });
+    let others = main
+        .iter()
+        .filter_map(|route| leaves_by(route, own).map(|index| (route.prefix, index.and_then(NonZeroU32::new))));
     Ways::new(&mesh, others)
 }
 

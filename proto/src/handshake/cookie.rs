@@ -3,7 +3,7 @@
 //! mac1 proves that the sender knows whom it talks to; it is checked before anything costly. Under load a responder also
 //! wants mac2, keyed by a cookie that only the holder of the sender's address can have received.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -11,6 +11,7 @@ use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::crypto::{labelled_key, mac};
+use crate::address::ip_bytes;
 use crate::id::PublicKey;
 use crate::time::Instant;
 use crate::wire::{CookieReply, MAC_LEN};
@@ -129,11 +130,7 @@ impl CookieSecret {
 /// The cookie of an address and port under a secret.
 fn cookie_of(secret: &hmac::Key, source: SocketAddr) -> [u8; 16] {
     let mut bytes = [0; 18];
-    let address = match source.ip() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    bytes[..16].copy_from_slice(&address.octets());
+    bytes[..16].copy_from_slice(&ip_bytes(source.ip()));
     bytes[16..].copy_from_slice(&source.port().to_be_bytes());
     mac(secret, &bytes)
 }

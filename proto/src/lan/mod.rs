@@ -17,7 +17,7 @@ mod neighbour;
 mod token;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub use token::{Strength, Token, TokenError};
 
 use neighbour::{Neighbours, News};
 
+use crate::address::{ip_bytes, is_of_one_machine, is_of_use_to_others};
 use crate::bucket::{Bucket, Buckets, Rate};
 use crate::id::{MeshId, PublicKey};
 use crate::stats::{DropCounters, DropReason};
@@ -271,11 +272,7 @@ impl Lan {
         if !is_of_one_machine(source.ip()) {
             return Err(DropReason::BeaconMalformed);
         }
-        let bytes = match source.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
-        if !self.sources.take(&bytes, now) || !self.total.take(TOTAL_RATE, now) {
+        if !self.sources.take(&ip_bytes(source.ip()), now) || !self.total.take(TOTAL_RATE, now) {
             return Err(DropReason::BeaconRateLimited);
         }
         self.settings.key.open(&sealed).map_err(|error| match error {
@@ -317,21 +314,11 @@ fn reached_at(source: SocketAddr, port: u16, interface: u32) -> SocketAddr {
 
 /// Those of a node's further addresses that are of use to others: each once, and not `known`.
 fn further(addresses: &[SocketAddr], known: Option<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
-    let is_useful = |address: SocketAddr| {
-        let is_link_local = matches!(address.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local());
-        address.port() != 0 && is_of_one_machine(address.ip()) && !is_link_local
-    };
+    let is_useful = |address: SocketAddr| address.port() != 0 && is_of_use_to_others(address.ip());
     addresses.iter().copied().enumerate().filter_map(move |(place, address)| {
         let is_repeated = addresses.iter().take(place).any(|earlier| *earlier == address) || known == Some(address);
         (is_useful(address) && !is_repeated).then_some(address)
     })
-}
-
-/// Whether an address may be that of one other machine.
-fn is_of_one_machine(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_broadcast)
 }
 
 #[cfg(test)]

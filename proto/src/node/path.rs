@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
+use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
 use crate::path::{Change, Locator, Origin};
@@ -170,7 +171,7 @@ impl Node {
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         // Whoever says that it is on our LAN, or in its record, has no way to know.
         let told = |(origin, address): &&(Origin, SocketAddr)| {
-            matches!(origin, Origin::Interface | Origin::Observed | Origin::Mapped) && is_usable(address.ip())
+            matches!(origin, Origin::Interface | Origin::Observed | Origin::Mapped) && is_of_use_to_others(address.ip())
         };
         let told: Vec<(Origin, SocketAddr)> = addresses.iter().filter(told).copied().collect();
         for origin in [Origin::Interface, Origin::Observed, Origin::Mapped] {
@@ -210,7 +211,7 @@ impl Node {
 
     /// A peer tells from where our probe came.
     pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, now: Instant) {
-        if !is_usable(address.ip()) {
+        if !is_of_use_to_others(address.ip()) {
             return;
         }
         let is_news = !self.observed.iter().any(|seen| seen.address == address);
@@ -252,16 +253,6 @@ impl Node {
             next.into_iter().for_each(|at| self.timers.set(at, Timer::Paths(id)));
         }
     }
-}
-
-/// Whether datagrams can be sent to an address that somebody else names. Loopback addresses are this machine's own; link-local
-/// ones of IPv6 mean nothing without an interface.
-fn is_usable(ip: IpAddr) -> bool {
-    let is_local = match ip {
-        IpAddr::V4(v4) => v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !is_local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
 }
 
 impl Peer {

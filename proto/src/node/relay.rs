@@ -204,8 +204,8 @@ impl Node {
         {
             return Err(RelayRefusal::Full);
         }
-        let (channel, back) = (self.fresh_channel(None), self.fresh_channel(None));
-        let back = if back == channel { self.fresh_channel(Some(channel)) } else { back };
+        let channel = self.fresh_channel(None);
+        let back = self.fresh_channel(Some(channel));
         for (id, from, to, back) in [(channel, from, to, back), (back, to, from, channel)] {
             self.relaying.legs.insert(id, Leg { from, to, back });
             self.relaying.by_pair.insert((from, to), id);

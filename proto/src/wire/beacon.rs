@@ -8,9 +8,10 @@
 //! IPv4 addresses are mapped to IPv6 (RFC 4291 §2.5.5.2). A beacon says where its sender is reached, never what lies behind
 //! it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{TAG_LEN, WireError, array};
+use crate::address::{self, ADDRESS_LEN};
 use crate::id::{MeshId, PublicKey};
 
 /// Bytes of every beacon.
@@ -30,9 +31,6 @@ pub const BEACON_PLAINTEXT_LEN: usize = BEACON_SEALED_LEN - TAG_LEN;
 
 /// Most further addresses in one beacon.
 pub const MAX_BEACON_ADDRESSES: usize = 7;
-
-/// Bytes of an address with its port.
-const ADDRESS_LEN: usize = 18;
 
 /// Bytes before the addresses.
 const FIXED_LEN: usize = 84;
@@ -88,10 +86,7 @@ impl Beacon {
             return None;
         }
         let (entries, _) = plaintext.get(FIXED_LEN..)?.as_chunks::<ADDRESS_LEN>();
-        let addresses = entries.iter().take(count).map(|entry| {
-            let ip = IpAddr::from(array::<16>(entry, 0)).to_canonical();
-            SocketAddr::new(ip, u16::from_le_bytes(array(entry, 16)))
-        });
+        let addresses = entries.iter().take(count).map(address::from_bytes);
         Some(Self {
             mesh: MeshId(array(plaintext, 0)),
             sender: PublicKey(array(plaintext, 32)),
@@ -115,12 +110,7 @@ impl Beacon {
         let (entries, _) = bytes[FIXED_LEN..].as_chunks_mut::<ADDRESS_LEN>();
         let mut count = 0;
         for (entry, address) in entries.iter_mut().zip(addresses) {
-            let ip = match address.ip() {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                IpAddr::V6(v6) => v6,
-            };
-            entry[..16].copy_from_slice(&ip.octets());
-            entry[16..].copy_from_slice(&address.port().to_le_bytes());
+            *entry = address::to_bytes(*address);
             count += 1;
         }
         bytes[83] = count;

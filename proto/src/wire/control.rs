@@ -3,9 +3,9 @@
 //! The first byte is the kind. A receiver ignores kinds and trailing bytes that it does not know, so that later versions
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::array;
+use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
 use crate::path::{Channel, Origin};
 
@@ -83,9 +83,6 @@ const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
 
-/// Length of an address: IPv6 or mapped IPv4, and port.
-const ADDRESS_LEN: usize = 18;
-
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
     #[must_use]
@@ -118,14 +115,14 @@ impl Control {
             Self::Probe { token } => write(&mut out, PROBE, &[&token.to_le_bytes()]),
             Self::ProbeReply { token, observed } => {
                 write(&mut out, PROBE_REPLY, &[&token.to_le_bytes()]);
-                out.extend(observed.iter().flat_map(|address| address_bytes(*address)));
+                out.extend(observed.iter().flat_map(|address| address::to_bytes(*address)));
             }
             Self::Close => out.push(CLOSE),
             Self::Candidates { addresses } => {
                 out.push(CANDIDATES);
                 for (origin, address) in addresses.iter().take(MAX_ADDRESSES) {
                     out.push(*origin as u8);
-                    out.extend(address_bytes(*address));
+                    out.extend(address::to_bytes(*address));
                 }
             }
             Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
@@ -173,28 +170,16 @@ fn candidates(body: &[u8]) -> Option<Control> {
 
 /// `None` where it is cut short, or no address that anything can be sent to.
 fn address(bytes: &[u8]) -> Option<SocketAddr> {
-    if bytes.len() < ADDRESS_LEN {
-        return None;
-    }
-    let ip = IpAddr::V6(Ipv6Addr::from(array::<16>(bytes, 0))).to_canonical();
-    let port = u16::from_le_bytes(array(bytes, 16));
-    (port != 0 && !ip.is_unspecified() && !ip.is_multicast()).then(|| SocketAddr::new(ip, port))
-}
-
-fn address_bytes(address: SocketAddr) -> [u8; ADDRESS_LEN] {
-    let ip = match address.ip() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let mut bytes = [0; ADDRESS_LEN];
-    bytes[..16].copy_from_slice(&ip.octets());
-    bytes[16..].copy_from_slice(&address.port().to_le_bytes());
-    bytes
+    let address = address::from_bytes(bytes.first_chunk()?);
+    let ip = address.ip();
+    (address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()).then_some(address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     fn addresses() -> impl Strategy<Value = Vec<(Origin, SocketAddr)>> {
