@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::id::{EndpointName, PeerId};
 use proto::member::{Endpoint, Kind, Members};
+use proto::nat::NatClass;
 use proto::node::Node;
 use proto::path::PathStatus;
 use proto::peer::{PeerState, PeerStatus};
@@ -13,7 +14,7 @@ use proto::stats::DropReason;
 use proto::time::Instant;
 
 use crate::api::model::{
-    GatewayLine, Health, NodeStatus, Outside, PathLine, PeerLine, ServerLine, Severity, State, Status,
+    GatewayLine, Health, NatLine, NodeStatus, Outside, PathLine, PeerLine, ServerLine, Severity, State, Status,
 };
 use crate::host::Host;
 use crate::nat::NatStatus;
@@ -134,7 +135,7 @@ impl Reporter {
             version: 1,
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
             peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
-            outside: outside(nat),
+            outside: outside(nat, node.nat_class()),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
@@ -290,7 +291,7 @@ fn warning(text: String) -> Health {
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
-fn outside(nat: &NatStatus) -> Outside {
+fn outside(nat: &NatStatus, class: Option<NatClass>) -> Outside {
     let gateways = nat.gateways.iter().map(|known| GatewayLine {
         interface: known.interface.clone(),
         gateway: known.gateway.to_string(),
@@ -304,7 +305,11 @@ fn outside(nat: &NatStatus) -> Outside {
         address: known.address.map(|address| address.to_string()),
         last_error: known.last_error.clone(),
     });
-    Outside { gateways: gateways.collect(), stun_servers: servers.collect() }
+    let class = class.map(|class| NatLine {
+        class: class.name().to_owned(),
+        step: if let NatClass::Sequential(step) = class { Some(step.get()) } else { None },
+    });
+    Outside { gateways: gateways.collect(), stun_servers: servers.collect(), nat: class }
 }
 
 fn path_line(path: &PathStatus) -> PathLine {

@@ -68,6 +68,7 @@ pub mod status;
 pub mod tap;
 pub mod traffic;
 pub mod wait;
+pub mod ways;
 
 pub use daemon::{Daemon, Family};
 pub use figure::figure;

@@ -101,6 +101,12 @@ impl Status {
         self.json["drops"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
     }
 
+    /// What the node takes the NAT before it for; none before enough members have seen it.
+    #[must_use]
+    pub fn nat_class(&self) -> Option<String> {
+        text(&self.json["outside"]["nat"], "class")
+    }
+
     /// The texts of the health section.
     #[must_use]
     pub fn health(&self) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
 use crate::node::Asked;
-use crate::path::{Locator, Paths};
+use crate::path::{Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -71,6 +71,7 @@ pub(crate) struct Live {
     /// Pings that wait for replies.
     pub(crate) probes: Vec<Probe>,
     pub(crate) paths: Paths,
+    pub(crate) punching: Punching,
     /// Relays that were asked for a channel to it.
     pub(crate) asked: Vec<Asked>,
     /// When its paths' timer is set.

@@ -71,6 +71,18 @@ pub(crate) struct PeerLine {
 pub(crate) struct Outside {
     pub(crate) gateways: Vec<GatewayLine>,
     pub(crate) stun_servers: Vec<ServerLine>,
+    /// What the NAT before this node does to IPv4; absent until three members have seen the node.
+    pub(crate) nat: Option<NatLine>,
+}
+
+/// What a NAT does to the ports of one socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NatLine {
+    /// `open`: there is none; `endpoint-independent`: one port for all destinations; `sequential`: the next one for each;
+    /// `random`: any for each.
+    pub(crate) class: String,
+    /// From one port to the next, where they are sequential.
+    pub(crate) step: Option<i16>,
 }
 
 /// A gateway that was asked for a port mapping.

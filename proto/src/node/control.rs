@@ -119,10 +119,11 @@ impl Node {
             }
             Some(Control::ProbeReply { token, observed }) => {
                 self.handle_probe_reply(id, token, source, now);
-                observed.into_iter().for_each(|address| self.handle_observed(id, address, now));
+                observed.into_iter().for_each(|address| self.handle_observed(id, address, source, now));
             }
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
             Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
+            Some(Control::NextMappings { forecast }) => self.handle_forecast(id, forecast, now),
             Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, now),
             Some(Control::RelayOpened { channel, target }) => self.handle_relay_opened(id, channel, &target, now),
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),

@@ -11,6 +11,7 @@ mod control;
 mod handshake;
 mod order;
 mod path;
+mod punch;
 mod registry;
 mod relay;
 mod session;
@@ -34,6 +35,7 @@ use crate::data::{ForwardingTable, Published, Punt};
 use crate::event::{Event, Refusal};
 use crate::handshake::{CookieSecret, Identity, Limiter, Mac1, Offer};
 use crate::id::{EndpointName, PeerId, PublicKey, SessionIndex};
+use crate::nat::Sightings;
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
@@ -111,6 +113,8 @@ pub struct Node {
     outer: Vec<(Origin, SocketAddr)>,
     /// Where peers see us, oldest news first.
     observed: Vec<Observation>,
+    /// What those tell of the NAT before us.
+    sightings: Sightings,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Peers that carry datagrams for others, by name.
@@ -184,6 +188,7 @@ impl Node {
             local: Vec::new(),
             outer: Vec::new(),
             observed: Vec::new(),
+            sightings: Sightings::default(),
             neighbours: BTreeMap::new(),
             relays: Vec::new(),
             relaying: Relaying::default(),
@@ -381,6 +386,7 @@ impl Node {
             datagram.splice(0..0, relay_header(channel));
         }
         if self.transmits.len() < self.max_queued() {
+            self.sightings.note_sent(to.address);
             self.transmits.push_back(Transmit { destination: to.address, datagram });
         }
     }

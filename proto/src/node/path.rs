@@ -38,6 +38,7 @@ impl Node {
         self.local.extend_from_slice(addresses);
         // What others saw belonged to the network before.
         self.observed.clear();
+        self.sightings.forget();
         let live: Vec<PeerId> = self.live.iter().copied().collect();
         for id in live {
             if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
@@ -140,6 +141,8 @@ impl Node {
 
     /// Tells a peer where we may be reached.
     pub(super) fn send_candidates(&mut self, id: PeerId, now: Instant) {
+        // Before the addresses, the probes to which would use up ports.
+        self.tell_forecast(id, now);
         let addresses = self.own_candidates(now);
         if !addresses.is_empty() && self.peer(id).is_some_and(|peer| peer.current().is_some()) {
             self.send_control(id, &Control::Candidates { addresses }, now);
@@ -210,9 +213,12 @@ impl Node {
     }
 
     /// A peer tells from where our probe came.
-    pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, now: Instant) {
+    pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, source: Locator, now: Instant) {
         if !is_of_use_to_others(address.ip()) {
             return;
+        }
+        if source.channel.is_none() {
+            self.sightings.note_seen(source.address, address, &self.local, now);
         }
         let is_news = !self.observed.iter().any(|seen| seen.address == address);
         self.observed.retain(|seen| seen.by != by && now - seen.at < OBSERVED_FOR);

@@ -23,8 +23,9 @@ use crate::wire::{Control, RelayRefusal};
 /// Relays that are asked for one peer: enough that one may be down and another far away.
 const MAX_RELAYS: usize = 3;
 
-/// Relays that a node without a connector of its own keeps in touch with, for others to find it there.
-const HOME_RELAYS: usize = 2;
+/// Relays that a node without a connector of its own keeps in touch with, for others to find it there, and to learn from what they
+/// see what its NAT does.
+const HOME_RELAYS: usize = 3;
 
 /// How long an unanswered question to a relay is not repeated.
 const ASK_AGAIN: Duration = Duration::from_millis(500);

@@ -186,6 +186,7 @@ impl Node {
         self.expire_probes(id, now);
         let care = self.diagnose(id, now);
         self.tend_paths(id, now);
+        self.punch_again(id, now);
         if care.idle || care.expired {
             let reason = if care.idle { Disconnect::Idle } else { Disconnect::Expired };
             self.disconnect(id, reason, now);

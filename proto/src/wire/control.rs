@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
+use crate::nat::Forecast;
 use crate::path::{Channel, Origin};
 
 /// Longest control plaintext in bytes: what a jumbo frame holds. What is longer is no control message.
@@ -38,6 +39,11 @@ pub enum Control {
     Candidates {
         /// Addresses, and how the sender knows them.
         addresses: Vec<(Origin, SocketAddr)>,
+    },
+    /// Which outer ports the sender's NAT gives out next: probe them now, for the sender does so with yours.
+    NextMappings {
+        /// Where they will be.
+        forecast: Forecast,
     },
     /// To a relay: open a channel to the holder of this key.
     RelayOpen {
@@ -82,6 +88,7 @@ const CANDIDATES: u8 = 4;
 const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
+const NEXT_MAPPINGS: u8 = 11;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -93,6 +100,10 @@ impl Control {
             PROBE_REPLY => Some(Self::ProbeReply { token: token(body)?, observed: body.get(8..).and_then(address) }),
             CLOSE => Some(Self::Close),
             CANDIDATES => candidates(body),
+            NEXT_MAPPINGS => {
+                let step = i16::from_le_bytes(*body.first_chunk()?).try_into().ok()?;
+                Some(Self::NextMappings { forecast: Forecast { first: address(body.get(2..)?)?, step } })
+            }
             RELAY_OPEN => Some(Self::RelayOpen { target: key(body)? }),
             RELAY_OPENED => {
                 let channel = Channel(u32::from_le_bytes(*body.first_chunk()?));
@@ -124,6 +135,9 @@ impl Control {
                     out.push(*origin as u8);
                     out.extend(address::to_bytes(*address));
                 }
+            }
+            Self::NextMappings { forecast: Forecast { first, step } } => {
+                write(&mut out, NEXT_MAPPINGS, &[&step.get().to_le_bytes(), &address::to_bytes(*first)]);
             }
             Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
             Self::RelayOpened { channel, target } => {
@@ -203,6 +217,10 @@ mod tests {
                 observed: known.first().map(|(_, address)| *address)
             }),
             addresses().prop_map(|addresses| Control::Candidates { addresses }),
+            (any::<std::num::NonZeroI16>(), addresses()).prop_filter_map("an address", |(step, known)| {
+                let forecast = Forecast { first: known.first()?.1, step };
+                Some(Control::NextMappings { forecast })
+            }),
             key.clone().prop_map(|target| Control::RelayOpen { target }),
             (any::<u32>(), key.clone())
                 .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),

@@ -1,0 +1,109 @@
+//! Every pair of what stands before two edges: they talk from the first datagram on, and end at the way that the rule says.
+//!
+//! Each test has a mesh of its own, in which each edge has one partner at a time. What takes how long is no matter here:
+//! `bench ways` measures that.
+
+use std::time::Duration;
+
+use netns_tests::nat::{Class, Hairpin, Internet, NatKind};
+use netns_tests::ways::{Meeting, Met, Way, by_mapping, expected};
+use netns_tests::{Mesh, figure, in_lab, in_lab_for, ping, wait_until};
+
+/// The longest for all pairs of a test.
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn judge(all: &[Met], count: usize) {
+    assert_eq!(all.len(), count, "pairs");
+    for met in all {
+        let (first, direct) = (met.first_byte, met.direct);
+        figure(&format!("{:?} to {:?}: {:?}, first {first:.0?}, direct {direct:.0?}", met.one, met.other, met.way));
+    }
+    let wrong: Vec<_> = all.iter().filter(|met| met.way != expected(&met.one, &met.other)).collect();
+    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), all.len());
+}
+
+/// Each class of a list with itself and each one later.
+fn among(classes: &[Class], lab: &netns_tests::Lab) {
+    let meeting = Meeting::new(lab, classes, classes);
+    judge(&meeting.meet_all(|one, other| one <= other), classes.len() * (classes.len() + 1) / 2);
+}
+
+#[test]
+fn two_edges_whose_ports_stay_meet_directly() {
+    in_lab_for(LIMIT, |lab| among(&by_mapping(true), lab));
+}
+
+#[test]
+fn an_edge_whose_ports_stay_meets_one_whose_ports_change_where_filters_or_a_counter_allow() {
+    in_lab_for(LIMIT, |lab| {
+        let (ones, others) = (by_mapping(true), by_mapping(false));
+        judge(&Meeting::new(lab, &ones, &others).meet_all(|_, _| true), ones.len() * others.len());
+    });
+}
+
+#[test]
+fn two_edges_whose_ports_change_meet_directly_where_both_count_and_at_a_relay_otherwise() {
+    in_lab_for(LIMIT, |lab| among(&by_mapping(false), lab));
+}
+
+#[test]
+fn edges_with_ipv6_meet_over_it_and_those_without_a_family_in_common_at_a_relay() {
+    in_lab_for(LIMIT, |lab| {
+        let (of_v6, rest): (Vec<Class>, Vec<Class>) =
+            Class::table().into_iter().filter(passes_udp).partition(|class| class.v6.is_some());
+        let others: Vec<Class> = of_v6.iter().chain(&rest).copied().collect();
+        let meeting = Meeting::new(lab, &of_v6, &others);
+        let count = of_v6.len() * (of_v6.len() + 1) / 2 + of_v6.len() * rest.len();
+        judge(&meeting.meet_all(|one, other| one <= other), count);
+    });
+}
+
+#[test]
+fn edges_behind_one_nat_meet_inside_it_whether_it_hairpins_or_not() {
+    in_lab(|lab| {
+        let internet = Internet::new(lab);
+        let mut mesh = Mesh::new(lab, "inside");
+        for number in 0..3 {
+            let (hub, _link) = internet.host(&format!("hub{number}"), 1);
+            let name = format!("hub.connector{number}");
+            mesh.connector(&name, &hub.host, &hub.v4[0].to_string()).address(&format!("10.98.0.{}", number + 1));
+        }
+        let kinds = [NatKind::PortRestricted, NatKind::SymmetricSequential, NatKind::SymmetricRandom];
+        let classes = kinds.map(Class::v4).into_iter().chain([Class::v4(NatKind::Cgn).hairpinning()]);
+        let sites: Vec<_> = (1..)
+            .zip(classes)
+            .map(|(number, class)| {
+                let premises = internet.premises(&format!("p{number}"), class);
+                let hosts = ["a", "b"].map(|host| premises.host(&format!("p{number}{host}")));
+                let names = ["a", "b"].map(|edge| format!("hub.{edge}{number}"));
+                for ((name, station), last) in names.iter().zip(&hosts).zip(1..) {
+                    mesh.edge(name, &station.host, "").address(&format!("10.99.{number}.{last}"));
+                }
+                mesh.community(&format!("site{number}"), &[&names[0], &names[1]]);
+                (class, premises, hosts, names)
+            })
+            .collect();
+        assert!(sites.iter().any(|(class, ..)| class.hairpin == Hairpin::On));
+        let daemons = mesh.up_all();
+        for daemon in &daemons[3..] {
+            wait_until(Duration::from_secs(20), "a relay", || daemon.status().has_session("hub.connector0"));
+        }
+        for (number, (class, _, [one, other], names)) in (1..).zip(&sites) {
+            assert_eq!(ping(&one.host, &format!("10.99.{number}.2"), 3).lost(), 0, "{class:?}");
+            let daemon = daemons.iter().find(|daemon| daemon.name() == names[0]).expect("it runs");
+            wait_until(Duration::from_secs(10), "inside", || {
+                let _ = ping(&one.host, &format!("10.99.{number}.2"), 1);
+                daemon
+                    .status()
+                    .peer(&names[1])
+                    .path()
+                    .is_some_and(|path| other.addresses(netns_tests::Family::V4).contains(&path.ip()))
+            });
+        }
+    });
+}
+
+/// Without this filter those without UDP are met too, over TLS: see [`Way::Tls`].
+fn passes_udp(class: &Class) -> bool {
+    expected(class, class) != Way::Tls
+}
