@@ -109,10 +109,15 @@ impl Node {
         if !row.session.is_confirmed() {
             self.handle_confirmed(header.receiver, source, now);
         }
-        if is_newest {
+        let message = bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse);
+        let is_of_probing = matches!(message, Some(Control::Probe { .. } | Control::ProbeReply { .. }));
+        if is_of_probing && self.knows_path(id, source) {
+            // Probes come by every path: that tells nothing of where the peer is.
+            self.handle_probed(id, source, now);
+        } else if is_newest {
             self.handle_roamed(header.receiver, source, now);
         }
-        match bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse) {
+        match message {
             Some(Control::Probe { token }) => {
                 let observed = source.channel.is_none().then_some(source.address);
                 self.send_control_to(id, &Control::ProbeReply { token, observed }, source, now);

@@ -202,6 +202,18 @@ impl Node {
         self.tend_paths(id, now);
     }
 
+    pub(super) fn knows_path(&self, id: PeerId, source: Locator) -> bool {
+        self.paths(id).is_some_and(|paths| paths.knows(source))
+    }
+
+    /// A candidate was heard from: if ours did not get there before, they may now.
+    pub(super) fn handle_probed(&mut self, id: PeerId, source: Locator, now: Instant) {
+        if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+            live.paths.heard(source, now);
+            self.tend_paths(id, now);
+        }
+    }
+
     /// An answer to a probe of a path; `false` if it is none.
     pub(super) fn handle_path_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) -> bool {
         let paths = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).map(|live| &mut live.paths);

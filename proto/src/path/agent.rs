@@ -7,6 +7,7 @@
 //! sends no probes at all.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::quality::Quality;
@@ -208,6 +209,13 @@ impl Paths {
         }
     }
 
+    /// A probe of the peer's, or an answer, came from a candidate: the way is open from there, and so may be the other way round now.
+    pub(crate) fn heard(&mut self, locator: Locator, now: Instant) {
+        let Some(path) = self.path_mut(locator).filter(|path| path.streak < CONFIRM) else { return };
+        let soon = path.probed_at.map_or(now, |at| now.max(at + CONFIRM_PACE));
+        path.next = path.next.map_or(Some(soon), |next| Some(next.min(soon)));
+    }
+
     /// The data goes there, because a handshake came through: as good as an answer to a probe.
     pub(crate) fn adopt(&mut self, locator: Locator, origin: Origin, now: Instant) {
         self.add(locator, origin, now);
@@ -367,7 +375,7 @@ impl Paths {
 
     /// The best of those that answer.
     fn best(&self, now: Instant) -> Option<&Path> {
-        self.all.iter().filter(|path| path.works(now)).min_by_key(|path| (path.rank(), path.quality.cost()))
+        self.all.iter().filter(|path| path.works(now)).min_by_key(|path| (path.rank(), path.cost()))
     }
 
     fn active_path(&self) -> Option<&Path> {
@@ -421,6 +429,9 @@ fn is_worth_it(active: &Path, best: &Path) -> bool {
         Ordering::Equal => {
             let (Some(old), Some(new)) = (before.rtt(), after.rtt()) else { return false };
             let noise = before.jitter() + after.jitter();
+            if best.is_inside() && !active.is_inside() {
+                return new <= old + LEAST_GAIN + noise;
+            }
             new + LEAST_GAIN + noise <= old && new * 5 <= old * 4 && after.loss() <= before.loss() + LOSS_NOISE
         }
         Ordering::Greater => false,
@@ -450,6 +461,18 @@ impl Path {
 
     fn kind(&self) -> PathKind {
         PathKind::of(self.locator, self.origin)
+    }
+
+    /// Whether it goes by the peer's own private address, so that no NAT is on the way: not even one that both are behind, and that
+    /// leads from its outer side back in.
+    fn is_inside(&self) -> bool {
+        let is_private = matches!(self.locator.address.ip(), IpAddr::V4(ip) if ip.is_private());
+        is_private && self.origin == Origin::Interface && self.locator.channel.is_none()
+    }
+
+    /// What a packet costs here; a detour over the outside must be worth it.
+    fn cost(&self) -> Duration {
+        self.quality.cost() + if self.is_inside() { Duration::ZERO } else { LEAST_GAIN }
     }
 
     /// Its kind as a number; one more where it loses much.

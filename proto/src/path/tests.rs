@@ -209,6 +209,40 @@ fn a_lan_is_preferred_even_where_it_is_slower() {
 }
 
 #[test]
+fn a_private_address_that_answers_is_preferred_to_the_way_over_the_outside_unless_it_is_much_slower() {
+    let inside = Locator::from(std::net::SocketAddr::from(([192, 168, 1, 7], 6374)));
+    for (rtt, is_taken) in [(3, true), (40, false)] {
+        let mut network = Network::new(&[(direct(1), 2), (inside, rtt)]);
+        network.paths.adopt(direct(1), Origin::Seen, START);
+        network.paths.add(inside, Origin::Interface, START);
+        let changes = network.run(Duration::from_secs(60));
+        let moves = [Change::Active(inside)];
+        let expected: &[Change] = if is_taken { &moves } else { &[] };
+        assert_eq!(changes.iter().map(|(_, change)| *change).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn a_candidate_that_is_heard_from_is_probed_at_once_and_a_path_that_works_is_not() {
+    let mut network = Network::new(&[(relay(1), 30), (direct(1), 30)]);
+    network.wire(direct(1)).is_up = false;
+    network.paths.adopt(relay(1), Origin::Relay, START);
+    network.paths.add(direct(1), Origin::Observed, START);
+    network.run(MS * 300);
+    network.wire(direct(1)).is_up = true;
+    network.paths.heard(direct(1), network.now);
+    let changes = network.run(MS * 200);
+    assert!(matches!(changes[..], [(_, Change::Active(to))] if to == direct(1)), "{changes:?}");
+    let before = network.tokens;
+    for _ in 0..100 {
+        network.paths.heard(direct(1), network.now);
+        network.paths.heard(relay(1), network.now);
+        network.run(MS);
+    }
+    assert_eq!(network.tokens, before);
+}
+
+#[test]
 fn a_peer_that_moved_is_followed_at_once_and_one_that_only_prefers_another_path_is_not() {
     for is_gone in [true, false] {
         let mut network = Network::new(&[(direct(1), 30), (direct(2), 30)]);
