@@ -229,7 +229,8 @@ impl Node {
         if !is_of_use_to_others(address.ip()) {
             return;
         }
-        if source.channel.is_none() {
+        // Whoever stands behind a NAT, or in our LAN, may see us as nobody else does.
+        if self.peer(by).is_some_and(|peer| peer.origin_of(source) == Origin::Public) {
             self.sightings.note_seen(source.address, address, &self.local, now);
         }
         let is_news = !self.observed.iter().any(|seen| seen.address == address);
