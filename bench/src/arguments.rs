@@ -65,6 +65,8 @@ pub(crate) enum Action {
     Compare,
     /// Measure meshd with one peer beside meshd in a large mesh and in a storm of handshakes.
     Scale,
+    /// Bring two edges together behind every pair of NATs: by which way, and how soon.
+    Ways,
     /// Be the peers of a large mesh.
     #[value(hide = true)]
     Crowd,

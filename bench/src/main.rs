@@ -19,6 +19,7 @@ mod statistics;
 mod table;
 mod testbed;
 mod tools;
+mod ways;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<ExitCode> {
     if sandbox::is_inside() {
-        let inside = if arguments.action == Action::Scale { scale::inside } else { compare::inside };
+        let inside = match arguments.action {
+            Action::Scale => scale::inside,
+            Action::Ways => ways::inside,
+            Action::Compare | Action::Crowd | Action::Instructions => compare::inside,
+        };
         return inside(arguments).map(|()| ExitCode::SUCCESS);
     }
     let chosen = arguments.chosen()?;
@@ -50,7 +55,7 @@ fn run(arguments: &Arguments) -> Outcome<ExitCode> {
         install::install(&chosen)?;
     }
     match arguments.action {
-        Action::Compare | Action::Scale => compare::outside(arguments),
+        Action::Compare | Action::Scale | Action::Ways => compare::outside(arguments),
         Action::Crowd => scale::crowd::run(arguments.plan.as_deref()).map(|()| ExitCode::SUCCESS),
         Action::Instructions => instructions::count().map(|()| ExitCode::SUCCESS),
     }

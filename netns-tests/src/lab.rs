@@ -4,9 +4,11 @@ use std::any::type_name;
 use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::figure;
 use crate::host::Host;
@@ -123,6 +125,16 @@ impl Lab {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Removes every host, switch and router, so that others may have their names; what runs in them should have ended.
+    pub fn clear(&self) {
+        let list = Command::new("ip").args(["-j", "netns", "list"]).output().expect("list namespaces");
+        let names: Value = serde_json::from_slice(&list.stdout).unwrap_or_default();
+        for name in names.as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()) {
+            let removed = Command::new("ip").args(["netns", "del", name]).status().expect("remove a namespace");
+            assert!(removed.success(), "{name} stays");
+        }
     }
 
     /// A new host without a link. It does not forward.

@@ -1,6 +1,6 @@
 //! Edges behind NATs in pairs: by which way each pair should come together, how it did, and how long it took.
 //!
-//! [`expected`] states the rule. A [`Meeting`] has edges of two lists of classes, every pair of which can be brought together; three
+//! [`expected`] states the rule; [`Group::meet`] brings the pairs of a group together, each edge with one partner at a time. Three
 //! public members are relays for all, and see how the edges look from outside.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ pub struct Met {
 }
 
 /// Edges of two lists of classes, up, and in touch with three public members.
-pub struct Meeting<'a> {
+struct Meeting<'a> {
     mesh: Mesh,
     ones: Vec<Edge<'a>>,
     others: Vec<Edge<'a>>,
@@ -90,6 +90,9 @@ struct Edge<'a> {
     station: Station,
     daemon: Daemon,
 }
+
+/// Where hubs serve TLS; without it edges whose UDP is blocked are not met, for they would have no way at all.
+const TLS: Option<u16> = None;
 
 /// Public members. A verdict on a NAT takes as many.
 const HUBS: u8 = 3;
@@ -111,11 +114,7 @@ const PORT: u16 = 7777;
 
 impl<'a> Meeting<'a> {
     /// Builds everything and waits until every edge is ready to be met.
-    ///
-    /// # Panics
-    /// When a daemon does not start, or an edge finds no relay.
-    #[must_use]
-    pub fn new(lab: &'a Lab, ones: &[Class], others: &[Class]) -> Self {
+    fn new(lab: &'a Lab, ones: &[Class], others: &[Class]) -> Self {
         let internet = Internet::new(lab);
         let mut mesh = Mesh::new(lab, "ways");
         "info".clone_into(&mut mesh.log_level);
@@ -124,6 +123,9 @@ impl<'a> Meeting<'a> {
             let name = hub_name(number);
             let endpoint = mesh.connector(&name, &hub.host, &hub.v4[0].to_string());
             endpoint.address(&format!("10.98.0.{}", 1 + number));
+            if let Some(port) = TLS {
+                endpoint.tls(&format!("{}:{port}", hub.v4[0]));
+            }
             endpoint.public_addresses.push(format!("[{}]:{}", hub.v6[0], proto::member::DEFAULT_PORT));
         }
         let mut build = |side: &str, network: u8, classes: &[Class]| -> Vec<(String, Class, Premises<'a>, Station)> {
@@ -152,11 +154,7 @@ impl<'a> Meeting<'a> {
     }
 
     /// Brings pairs together, given by their places in the two lists, all at once; none may have met before.
-    ///
-    /// # Panics
-    /// When a first datagram does not arrive.
-    #[must_use]
-    pub fn meet(&self, pairs: &[(usize, usize)]) -> Vec<Met> {
+    fn meet(&self, pairs: &[(usize, usize)]) -> Vec<Met> {
         thread::scope(|scope| {
             let met = |&(one, other): &(usize, usize)| scope.spawn(move || self.meet_one(one, other));
             let all: Vec<_> = pairs.iter().map(met).collect();
@@ -165,11 +163,7 @@ impl<'a> Meeting<'a> {
     }
 
     /// Every pair of the two lists for which `wanted` says so, in rounds in which each edge has one partner at most.
-    ///
-    /// # Panics
-    /// When a first datagram does not arrive.
-    #[must_use]
-    pub fn meet_all(&self, wanted: impl Fn(usize, usize) -> bool) -> Vec<Met> {
+    fn meet_all(&self, wanted: impl Fn(usize, usize) -> bool) -> Vec<Met> {
         let places = self.ones.len().max(self.others.len());
         let round = |shift: usize| {
             let pair = |one: usize| (one, (one + shift) % places);
@@ -200,9 +194,9 @@ impl<'a> Meeting<'a> {
             // Both talk, as those do for whom the way is.
             let _ = (sender.send_to(b"more", (address, PORT)), receiver.send_to(b"more", source));
             observe(Duration::from_millis(5));
-            direct = (one.sends_directly(other) && other.sends_directly(one)).then(|| started.elapsed());
+            direct = (one.way_to(other).max(other.way_to(one)) == Way::Direct).then(|| started.elapsed());
         }
-        let way = if direct.is_some() { Way::Direct } else { Way::Relayed };
+        let way = one.way_to(other).max(other.way_to(one));
         Met { one: one.class, other: other.class, way, first_byte, direct }
     }
 }
@@ -213,18 +207,23 @@ impl Edge<'_> {
         wait_for(READY, &format!("{} is ready, {:?}", self.name, self.class), || {
             let status = self.daemon.status();
             let is_found = (0..HUBS).all(|hub| status.has_session(&hub_name(hub)));
-            let knows = self.class.v4.is_none() || status.nat_class().is_some() || self.class.v6.is_some();
+            let tells = self.class.v6.is_none() && self.class.v4.is_some_and(|nat| nat.behaviour().is_some());
+            let knows = !tells || status.nat_class().is_some();
             (is_found && knows).then_some(())
         });
     }
 
-    /// Whether the log says last that datagrams to another go to it itself. Asking the daemon would cost a process each time.
-    fn sends_directly(&self, to: &Self) -> bool {
+    /// How its datagrams go to another, by what its log says last. Asking the daemon would cost a process each time.
+    fn way_to(&self, to: &Self) -> Way {
         let (log, peer) = (self.daemon.log(), format!("peer={:?}", to.name));
-        let bare = format!("peer={}", to.name);
-        let is_of = |line: &&str| line.split_whitespace().any(|word| word == peer || word == bare);
-        let path = |line: &str| line.split_once("path=").map(|(_, path)| !path.starts_with("relay"));
-        log.lines().filter(is_of).filter_map(path).next_back().unwrap_or(false)
+        let is_of = |line: &&str| line.split_whitespace().any(|word| word == peer);
+        let path = log.lines().filter(is_of).filter_map(|line| Some(line.split_once("path=")?.1)).next_back();
+        match path.map(|path| path.strip_prefix("relay ")) {
+            Some(None) => Way::Direct,
+            // A relay that is reached over TLS is, to the daemon, at a socket of its own machine.
+            Some(Some(relay)) if relay.starts_with("127.") || relay.starts_with("[::1]") => Way::Tls,
+            _ => Way::Relayed,
+        }
     }
 }
 
@@ -232,14 +231,47 @@ fn hub_name(number: u8) -> String {
     format!("hub.connector{number}")
 }
 
-/// The classes of a list whose mappings do or do not depend on the destination, over IPv4; those without UDP are in neither.
-#[must_use]
-pub fn by_mapping(is_independent: bool) -> Vec<Class> {
-    let is_so = |class: &Class| {
-        let mapping = class.v4.filter(|_| class.v6.is_none()).and_then(NatKind::behaviour).map(|nat| nat.mapping);
-        mapping.is_some_and(|mapping| (mapping == Mapping::EndpointIndependent) == is_independent)
-    };
-    Class::table().into_iter().filter(is_so).collect()
+/// The pairs of every two classes that can be met, in four groups that can be met apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// IPv4, and both keep their ports.
+    Kept,
+    /// IPv4, and one keeps its ports.
+    Mixed,
+    /// IPv4, and neither does.
+    Changing,
+    /// One has IPv6, or no UDP.
+    Others,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Self; 4] = [Self::Kept, Self::Mixed, Self::Changing, Self::Others];
+
+    /// Brings all its pairs together, in an internet of their own.
+    ///
+    /// # Panics
+    /// When a daemon does not start, an edge finds no relay, or a first datagram does not arrive.
+    #[must_use]
+    pub fn meet(self, lab: &Lab) -> Vec<Met> {
+        let classes = Class::table().into_iter().filter(|class| TLS.is_some() || udp_passes(class));
+        let (plain, special): (Vec<Class>, Vec<Class>) =
+            classes.partition(|class| class.v6.is_none() && udp_passes(class));
+        let keeps =
+            |class: &Class| udp(class, Family::V4).is_some_and(|nat| nat.mapping == Mapping::EndpointIndependent);
+        let (kept, changing): (Vec<Class>, Vec<Class>) = plain.iter().copied().partition(keeps);
+        let all: Vec<Class> = special.iter().chain(&plain).copied().collect();
+        match self {
+            Self::Kept => Meeting::new(lab, &kept, &kept).meet_all(|one, other| one <= other),
+            Self::Mixed => Meeting::new(lab, &kept, &changing).meet_all(|_, _| true),
+            Self::Changing => Meeting::new(lab, &changing, &changing).meet_all(|one, other| one <= other),
+            Self::Others => Meeting::new(lab, &special, &all).meet_all(|one, other| one <= other),
+        }
+    }
+}
+
+fn udp_passes(class: &Class) -> bool {
+    expected(class, class) != Way::Tls
 }
 
 #[cfg(test)]

@@ -5,57 +5,41 @@
 
 use std::time::Duration;
 
-use netns_tests::nat::{Class, Hairpin, Internet, NatKind};
-use netns_tests::ways::{Meeting, Met, Way, by_mapping, expected};
-use netns_tests::{Mesh, figure, in_lab, in_lab_for, ping, wait_until};
+use netns_tests::nat::{Class, Internet, NatKind};
+use netns_tests::ways::{Group, expected};
+use netns_tests::{Family, Lab, Mesh, figure, in_lab, in_lab_for, ping, wait_until};
 
-/// The longest for all pairs of a test.
+/// The longest for all pairs of a group.
 const LIMIT: Duration = Duration::from_secs(240);
 
-fn judge(all: &[Met], count: usize) {
-    assert_eq!(all.len(), count, "pairs");
-    for met in all {
+fn every_pair_ends_at_its_way(group: Group, lab: &Lab) {
+    let all = group.meet(lab);
+    for met in &all {
         let (first, direct) = (met.first_byte, met.direct);
         figure(&format!("{:?} to {:?}: {:?}, first {first:.0?}, direct {direct:.0?}", met.one, met.other, met.way));
     }
     let wrong: Vec<_> = all.iter().filter(|met| met.way != expected(&met.one, &met.other)).collect();
-    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), all.len());
-}
-
-/// Each class of a list with itself and each one later.
-fn among(classes: &[Class], lab: &netns_tests::Lab) {
-    let meeting = Meeting::new(lab, classes, classes);
-    judge(&meeting.meet_all(|one, other| one <= other), classes.len() * (classes.len() + 1) / 2);
+    assert!(!all.is_empty() && wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), all.len());
 }
 
 #[test]
 fn two_edges_whose_ports_stay_meet_directly() {
-    in_lab_for(LIMIT, |lab| among(&by_mapping(true), lab));
+    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Kept, lab));
 }
 
 #[test]
 fn an_edge_whose_ports_stay_meets_one_whose_ports_change_where_filters_or_a_counter_allow() {
-    in_lab_for(LIMIT, |lab| {
-        let (ones, others) = (by_mapping(true), by_mapping(false));
-        judge(&Meeting::new(lab, &ones, &others).meet_all(|_, _| true), ones.len() * others.len());
-    });
+    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Mixed, lab));
 }
 
 #[test]
 fn two_edges_whose_ports_change_meet_directly_where_both_count_and_at_a_relay_otherwise() {
-    in_lab_for(LIMIT, |lab| among(&by_mapping(false), lab));
+    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Changing, lab));
 }
 
 #[test]
 fn edges_with_ipv6_meet_over_it_and_those_without_a_family_in_common_at_a_relay() {
-    in_lab_for(LIMIT, |lab| {
-        let (of_v6, rest): (Vec<Class>, Vec<Class>) =
-            Class::table().into_iter().filter(passes_udp).partition(|class| class.v6.is_some());
-        let others: Vec<Class> = of_v6.iter().chain(&rest).copied().collect();
-        let meeting = Meeting::new(lab, &of_v6, &others);
-        let count = of_v6.len() * (of_v6.len() + 1) / 2 + of_v6.len() * rest.len();
-        judge(&meeting.meet_all(|one, other| one <= other), count);
-    });
+    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Others, lab));
 }
 
 #[test]
@@ -83,7 +67,6 @@ fn edges_behind_one_nat_meet_inside_it_whether_it_hairpins_or_not() {
                 (class, premises, hosts, names)
             })
             .collect();
-        assert!(sites.iter().any(|(class, ..)| class.hairpin == Hairpin::On));
         let daemons = mesh.up_all();
         for daemon in &daemons[3..] {
             wait_until(Duration::from_secs(20), "a relay", || daemon.status().has_session("hub.connector0"));
@@ -97,13 +80,8 @@ fn edges_behind_one_nat_meet_inside_it_whether_it_hairpins_or_not() {
                     .status()
                     .peer(&names[1])
                     .path()
-                    .is_some_and(|path| other.addresses(netns_tests::Family::V4).contains(&path.ip()))
+                    .is_some_and(|path| other.addresses(Family::V4).contains(&path.ip()))
             });
         }
     });
-}
-
-/// Without this filter those without UDP are met too, over TLS: see [`Way::Tls`].
-fn passes_udp(class: &Class) -> bool {
-    expected(class, class) != Way::Tls
 }
