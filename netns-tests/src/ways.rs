@@ -114,7 +114,7 @@ const PORT: u16 = 7777;
 
 impl<'a> Meeting<'a> {
     /// Builds everything and waits until every edge is ready to be met.
-    fn new(lab: &'a Lab, ones: &[Class], others: &[Class]) -> Self {
+    fn new(lab: &'a Lab, distance: Duration, ones: &[Class], others: &[Class]) -> Self {
         let internet = Internet::new(lab);
         let mut mesh = Mesh::new(lab, "ways");
         "info".clone_into(&mut mesh.log_level);
@@ -131,6 +131,9 @@ impl<'a> Meeting<'a> {
         let mut build = |side: &str, network: u8, classes: &[Class]| -> Vec<(String, Class, Premises<'a>, Station)> {
             let one = |(number, class): (u8, &Class)| {
                 let premises = internet.premises(&format!("{side}{number}"), *class);
+                if !distance.is_zero() {
+                    premises.uplink.set_delay(distance);
+                }
                 let station = premises.host(&format!("{side}{number}-edge"));
                 let name = format!("hub.{side}{number}");
                 mesh.edge(&name, &station.host, "").address(&format!("10.99.{network}.{number}"));
@@ -202,14 +205,13 @@ impl<'a> Meeting<'a> {
 }
 
 impl Edge<'_> {
-    /// Waits until it can be found at every hub, and knows its NAT.
+    /// Waits until it can be found at every hub, and has found out what its NAT is.
     fn wait_ready(&self) {
         wait_for(READY, &format!("{} is ready, {:?}", self.name, self.class), || {
             let status = self.daemon.status();
             let is_found = (0..HUBS).all(|hub| status.has_session(&hub_name(hub)));
-            let tells = self.class.v6.is_none() && self.class.v4.is_some_and(|nat| nat.behaviour().is_some());
-            let knows = !tells || status.nat_class().is_some();
-            (is_found && knows).then_some(())
+            let class = verdict(&self.class);
+            (is_found && (class.is_none() || status.nat_class().as_deref() == class)).then_some(())
         });
     }
 
@@ -231,6 +233,19 @@ fn hub_name(number: u8) -> String {
     format!("hub.connector{number}")
 }
 
+/// What an edge should take its NAT for; none where nobody is told over IPv4, or hubs may be met over IPv6 alone.
+fn verdict(class: &Class) -> Option<&'static str> {
+    if class.v6.is_some() {
+        return None;
+    }
+    Some(match udp(class, Family::V4)?.mapping {
+        Mapping::EndpointIndependent if class.v4 == Some(NatKind::None) => "open",
+        Mapping::EndpointIndependent => "endpoint-independent",
+        Mapping::EndpointDependent(Allocation::Sequential(_)) => "sequential",
+        Mapping::AddressDependent | Mapping::EndpointDependent(Allocation::Random) => "random",
+    })
+}
+
 /// The pairs of every two classes that can be met, in four groups that can be met apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -248,12 +263,12 @@ impl Group {
     /// Every group.
     pub const ALL: [Self; 4] = [Self::Kept, Self::Mixed, Self::Changing, Self::Others];
 
-    /// Brings all its pairs together, in an internet of their own.
+    /// Brings all its pairs together, in an internet of their own, where every uplink takes `distance` each way.
     ///
     /// # Panics
     /// When a daemon does not start, an edge finds no relay, or a first datagram does not arrive.
     #[must_use]
-    pub fn meet(self, lab: &Lab) -> Vec<Met> {
+    pub fn meet(self, lab: &Lab, distance: Duration) -> Vec<Met> {
         let classes = Class::table().into_iter().filter(|class| TLS.is_some() || udp_passes(class));
         let (plain, special): (Vec<Class>, Vec<Class>) =
             classes.partition(|class| class.v6.is_none() && udp_passes(class));
@@ -262,10 +277,10 @@ impl Group {
         let (kept, changing): (Vec<Class>, Vec<Class>) = plain.iter().copied().partition(keeps);
         let all: Vec<Class> = special.iter().chain(&plain).copied().collect();
         match self {
-            Self::Kept => Meeting::new(lab, &kept, &kept).meet_all(|one, other| one <= other),
-            Self::Mixed => Meeting::new(lab, &kept, &changing).meet_all(|_, _| true),
-            Self::Changing => Meeting::new(lab, &changing, &changing).meet_all(|one, other| one <= other),
-            Self::Others => Meeting::new(lab, &special, &all).meet_all(|one, other| one <= other),
+            Self::Kept => Meeting::new(lab, distance, &kept, &kept).meet_all(|one, other| one <= other),
+            Self::Mixed => Meeting::new(lab, distance, &kept, &changing).meet_all(|_, _| true),
+            Self::Changing => Meeting::new(lab, distance, &changing, &changing).meet_all(|one, other| one <= other),
+            Self::Others => Meeting::new(lab, distance, &special, &all).meet_all(|one, other| one <= other),
         }
     }
 }

@@ -13,7 +13,7 @@ use netns_tests::{Family, Lab, Mesh, figure, in_lab, in_lab_for, ping, wait_unti
 const LIMIT: Duration = Duration::from_secs(240);
 
 fn every_pair_ends_at_its_way(group: Group, lab: &Lab) {
-    let all = group.meet(lab);
+    let all = group.meet(lab, Duration::ZERO);
     for met in &all {
         let (first, direct) = (met.first_byte, met.direct);
         figure(&format!("{:?} to {:?}: {:?}, first {first:.0?}, direct {direct:.0?}", met.one, met.other, met.way));

@@ -6,6 +6,7 @@ mod table;
 use std::fs;
 use std::panic;
 use std::path::Path;
+use std::time::Duration;
 
 use netns_tests::ways::Group;
 use netns_tests::{Lab, sandbox};
@@ -17,6 +18,9 @@ use record::{PairRecord, WaysRecord};
 /// The format of the JSON record.
 const FORMAT: u32 = 1;
 
+/// What every uplink takes each way: 40 ms from an edge to another and back, 20 ms to a relay and back.
+const DISTANCE: Duration = Duration::from_millis(10);
+
 /// Measures, prints and keeps the results.
 pub(crate) fn inside(arguments: &Arguments) -> Outcome {
     sandbox::end_with_stdin();
@@ -25,10 +29,17 @@ pub(crate) fn inside(arguments: &Arguments) -> Outcome {
     panic::set_hook(Box::new(|_| {}));
     let lab = Lab::new();
     let setting = compare::setting(arguments);
-    let mut record = WaysRecord { format: FORMAT, kind: "ways", setting, pairs: Vec::new(), failures: Vec::new() };
+    let mut record = WaysRecord {
+        format: FORMAT,
+        kind: "ways",
+        setting,
+        uplink_ms: DISTANCE.as_millis(),
+        pairs: Vec::new(),
+        failures: Vec::new(),
+    };
     for round in 0..arguments.rounds {
         for group in Group::ALL {
-            match compare::caught(|| Ok(group.meet(&lab))) {
+            match compare::caught(|| Ok(group.meet(&lab, DISTANCE))) {
                 Ok(met) => {
                     println!("round {round}  {group:?}: {} pairs", met.len());
                     record.pairs.extend(met.iter().map(|met| PairRecord::of(round, met)));

@@ -17,6 +17,8 @@ pub(super) struct WaysRecord {
     pub(super) kind: &'static str,
     #[serde(flatten)]
     pub(super) setting: Setting,
+    /// Of every edge, each way.
+    pub(super) uplink_ms: u128,
     pub(super) pairs: Vec<PairRecord>,
     pub(super) failures: Vec<String>,
 }
@@ -73,6 +75,9 @@ fn name(class: &Class) -> String {
 
 /// The better of two comes first, so that a pair is called alike from both sides.
 fn kind(one: &Class, other: &Class) -> String {
+    if !one.shares_family_with(other) {
+        return "no family in common".to_owned();
+    }
     let mut names = [one, other].map(ports);
     names.sort_unstable();
     let [(_, one), (_, other)] = names;

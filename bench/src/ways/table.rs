@@ -8,7 +8,12 @@ use crate::table::head;
 
 /// A row for each kind of pair, one for all, and below them what was not as expected.
 pub(super) fn markdown(record: &WaysRecord) -> String {
-    let mut text = format!("{}\n{} rounds; times in ms.\n\n", head(&record.setting), record.setting.rounds);
+    let mut text = format!(
+        "{}\n{} rounds; every uplink takes {} ms each way; times in ms.\n\n",
+        head(&record.setting),
+        record.setting.rounds,
+        record.uplink_ms
+    );
     text.push_str(
         "| pair | expected | as expected | first byte p50 | p95 | direct p50 | p95 |\n|---|---|---|---|---|---|---|\n",
     );
@@ -69,8 +74,14 @@ mod tests {
     #[test]
     fn kinds_have_a_row_each_and_pairs_that_went_another_way_are_named() {
         let pairs = vec![pair("a", "direct", Some(40.0)), pair("a", "direct", Some(60.0)), pair("b", "relayed", None)];
-        let record =
-            WaysRecord { format: 1, kind: "ways", setting: setting(), pairs, failures: vec!["none".to_owned()] };
+        let record = WaysRecord {
+            format: 1,
+            kind: "ways",
+            setting: setting(),
+            pairs,
+            uplink_ms: 10,
+            failures: vec!["none".to_owned()],
+        };
         let text = markdown(&record);
         assert!(text.contains("| a | direct | 2 of 2 | 12 | 12 | 40 | 60 |"), "{text}");
         assert!(text.contains("| b | direct | 0 of 1 | 12 | 12 | - | - |"), "{text}");

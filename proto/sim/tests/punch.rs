@@ -9,7 +9,7 @@ use proto::nat::NatClass;
 use proto::path::{PathKind, PathState};
 use sim::link::Link;
 use sim::nat::{Behaviour, NatPlan, Ports};
-use sim::network::{Interface, SitePlan};
+use sim::network::{Interface, SiteId, SitePlan};
 use sim::world::World;
 
 const COUNTING: NatPlan = NatPlan { ports: Ports::Sequential { delta: 1 }, ..NatPlan::SYMMETRIC };
@@ -20,6 +20,12 @@ fn seconds(n: u64) -> Duration {
 
 /// Edges behind NATs of their own, in touch with three connectors that everybody can dial.
 fn world(seed: u64, nats: &[NatPlan]) -> (World, Vec<EndpointName>) {
+    let (world, edges) = world_with_sites(seed, nats);
+    (world, edges.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, with the edges' sites.
+fn world_with_sites(seed: u64, nats: &[NatPlan]) -> (World, Vec<(EndpointName, SiteId)>) {
     let mut world = World::new(seed, Link::GOOD);
     world.keepalive = Some(seconds(25));
     for number in 0..3 {
@@ -28,10 +34,11 @@ fn world(seed: u64, nats: &[NatPlan]) -> (World, Vec<EndpointName>) {
     let edge = |(number, nat): (u8, &NatPlan)| {
         let site = world.add_site(SitePlan::behind(*nat));
         let home = Interface { site, address: ([192, 168, number, 10], 6374).into() };
-        world.add_endpoint_at(&format!("hub.edge{number}"), Kind::Edge, &[home])
+        (world.add_endpoint_at(&format!("hub.edge{number}"), Kind::Edge, &[home]), site)
     };
-    let edges: Vec<EndpointName> = (1..).zip(nats).map(edge).collect();
-    world.add_community("all", &edges);
+    let edges: Vec<(EndpointName, SiteId)> = (1..).zip(nats).map(edge).collect();
+    let names: Vec<EndpointName> = edges.iter().map(|(name, _)| name.clone()).collect();
+    world.add_community("all", &names);
     world.start_all();
     for name in world.members.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect::<Vec<_>>() {
         world.step(&name);
@@ -84,6 +91,20 @@ fn a_counting_nat_is_passed_to_any_that_keeps_its_port_and_to_another_that_count
             let found = way(&mut world, &edges[from], &edges[to]);
             assert_eq!(found, Some(PathKind::Direct), "seed {seed}: {from} to {to}");
         }
+    }
+}
+
+#[test]
+fn two_counters_meet_though_other_hosts_have_used_some_of_their_ports() {
+    for (one, other) in [(0, 0), (0, 6), (6, 0), (3, 4)] {
+        let (mut world, edges) = world_with_sites(5, &[COUNTING; 2]);
+        for ((_, site), used) in edges.iter().zip([one, other]) {
+            let neighbour = ([192, 168, 77, 77], 5000).into();
+            let socket = world.add_socket(Interface { site: *site, address: neighbour });
+            (0..used).for_each(|n| world.say(socket, ([203, 0, 113, 9], 5000 + n).into(), Vec::new()));
+        }
+        let found = way(&mut world, &edges[0].0, &edges[1].0);
+        assert_eq!(found, Some(PathKind::Direct), "{one} and {other} ports used by others");
     }
 }
 
