@@ -127,7 +127,11 @@ impl Lab {
         &self.directory
     }
 
-    /// Removes every host, switch and router, so that others may have their names; what runs in them should have ended.
+    /// Removes every host, switch and router, and the lab's files, so that others may have their names; what runs in them should have
+    /// ended.
+    ///
+    /// # Panics
+    /// When something cannot be removed.
     pub fn clear(&self) {
         let list = Command::new("ip").args(["-j", "netns", "list"]).output().expect("list namespaces");
         let names: Value = serde_json::from_slice(&list.stdout).unwrap_or_default();
@@ -135,6 +139,9 @@ impl Lab {
             let removed = Command::new("ip").args(["netns", "del", name]).status().expect("remove a namespace");
             assert!(removed.success(), "{name} stays");
         }
+        fs::remove_dir_all(&self.directory)
+            .and_then(|()| fs::create_dir(&self.directory))
+            .expect("empty the lab's directory");
     }
 
     /// A new host without a link. It does not forward.

@@ -109,8 +109,8 @@ const DIRECT: Duration = Duration::from_secs(20);
 /// How long a pair that should be relayed is given to be so.
 const RELAYED: Duration = Duration::from_secs(4);
 
-/// Where the first datagram goes.
-const PORT: u16 = 7777;
+/// Where the first datagram of the first pair goes. Each pair has a port of its own, for what the last one sent may still be under way.
+const PORT: u16 = 7000;
 
 impl<'a> Meeting<'a> {
     /// Builds everything and waits until every edge is ready to be met.
@@ -178,15 +178,15 @@ impl<'a> Meeting<'a> {
     }
 
     fn meet_one(&self, one: usize, other: usize) -> Met {
+        let port = PORT + u16::try_from(one * self.others.len() + other).expect("some hundred pairs");
         let (one, other) = (&self.ones[one], &self.others[other]);
         let pair = format!("{:?} to {:?}", one.class, other.class);
         let address: IpAddr = self.mesh.address(&other.name, Family::V4).parse().expect("an address");
-        // A port of its own for each partner.
-        let receiver = other.station.host.enter(|| UdpSocket::bind((address, PORT))).expect("bind the receiver");
+        let receiver = other.station.host.enter(|| UdpSocket::bind((address, port))).expect("bind the receiver");
         let sender = one.station.host.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("bind the sender");
         receiver.set_read_timeout(Some(FIRST_BYTE)).expect("set a timeout");
         let started = Instant::now();
-        sender.send_to(b"first", (address, PORT)).expect("send the first datagram");
+        sender.send_to(b"first", (address, port)).expect("send the first datagram");
         let (_, source) = receiver.recv_from(&mut [0; 16]).unwrap_or_else(|error| {
             panic!("{pair}: the first datagram is lost: {error}\n{}\n---\n{}", one.daemon.log(), other.daemon.log())
         });
@@ -195,7 +195,7 @@ impl<'a> Meeting<'a> {
         let mut direct = None;
         while direct.is_none() && started.elapsed() < limit {
             // Both talk, as those do for whom the way is.
-            let _ = (sender.send_to(b"more", (address, PORT)), receiver.send_to(b"more", source));
+            let _ = (sender.send_to(b"more", (address, port)), receiver.send_to(b"more", source));
             observe(Duration::from_millis(5));
             direct = (one.way_to(other).max(other.way_to(one)) == Way::Direct).then(|| started.elapsed());
         }
