@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::handshake::{Identity, Offer};
 use proto::id::{EndpointName, MeshId, PeerId, PresharedKey, SecretKey};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host as Dial, Kind, Members, PublicAddress};
-use proto::node::{Node, Settings, WallClock};
+use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
 use rand_chacha::ChaCha20Rng;
@@ -180,6 +180,7 @@ impl World {
             keepalive: self.keepalive,
             port: DEFAULT_PORT,
             punch: true,
+            lan: LanPolicy::default(),
             relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATE),
         };
         let seed = self.draw();
