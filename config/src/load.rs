@@ -242,9 +242,6 @@ fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> 
     for Located { value, at } in &node.lan.odd {
         warn(*at, value);
     }
-    if let Some(at) = node.lan.token_at {
-        warn(at, "[lan] is read and checked, but this version does not look for neighbours yet");
-    }
     if let (Some(at), true) = (node.lan.token_at, file::is_open_to_all(reader.source.file)) {
         let help = format!("chmod 640 {}", reader.source.file.display());
         warn(at, &format!("[lan] multicast_token: every user of this machine can read it; {help}"));
