@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll};
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
@@ -98,7 +98,9 @@ impl Sockets {
     pub(super) fn send_each(&self, mut datagram: impl FnMut() -> Option<Vec<u8>>) {
         for outlet in &self.open {
             let Some(bytes) = datagram() else { continue };
-            if let Err(error) = outlet.socket.try_send_to(&bytes, outlet.group) {
+            // Past the runtime, which knows of a new socket only after a while that it can be written to.
+            let socket = SockRef::from(&outlet.socket);
+            if let Err(error) = socket.send_to(&bytes, &SockAddr::from(outlet.group)) {
                 tracing::debug!(interface = outlet.name, group = %outlet.group, %error, "beacon not sent");
             }
         }

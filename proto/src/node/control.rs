@@ -109,10 +109,14 @@ impl Node {
         if !row.session.is_confirmed() {
             self.handle_confirmed(header.receiver, source, now);
         }
-        if is_newest {
+        let message = bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse);
+        // Probes come by every path that stands by; that the peer sends by one of these means no move. With several such paths,
+        // each side's probes would else make the other probe anew, for ever.
+        let is_probe = matches!(message, Some(Control::Probe { .. } | Control::ProbeReply { .. }));
+        if is_newest && !(is_probe && self.stands_by(id, source, now)) {
             self.handle_roamed(header.receiver, source, now);
         }
-        match bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse) {
+        match message {
             Some(Control::Probe { token }) => {
                 let observed = source.channel.is_none().then_some(source.address);
                 self.send_control_to(id, &Control::ProbeReply { token, observed }, source, now);

@@ -185,6 +185,11 @@ impl Node {
         self.tend_paths(id, now);
     }
 
+    /// Whether a peer is known to be reached at a place too.
+    pub(super) fn stands_by(&self, id: PeerId, source: Locator, now: Instant) -> bool {
+        self.paths(id).is_some_and(|paths| paths.works(source, now))
+    }
+
     /// An answer to a probe of a path; `false` if it is none.
     pub(super) fn handle_path_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) -> bool {
         let paths = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).map(|live| &mut live.paths);

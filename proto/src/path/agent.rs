@@ -263,6 +263,11 @@ impl Paths {
         self.active_path().filter(|path| path.works(now) && self.is_in_use(now)).map(|path| path.locator)
     }
 
+    /// Whether this is a path that works.
+    pub(crate) fn works(&self, locator: Locator, now: Instant) -> bool {
+        self.all.iter().any(|path| path.locator == locator && path.works(now))
+    }
+
     /// Whether this is a candidate.
     pub(crate) fn knows(&self, locator: Locator) -> bool {
         self.all.iter().any(|path| path.locator == locator)
