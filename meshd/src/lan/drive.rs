@@ -9,13 +9,15 @@ use crate::host::{DirectWay, Neighbours, PlannedRoute};
 impl Driver {
     /// Takes what LAN discovery heard. A key of no endpoint is no neighbour.
     pub(crate) fn handle_lan_news(&mut self, news: &LanNews) {
+        let is_known = self.lan.near.contains_key(&news.key);
         self.lan.note(news);
         let Some(peer) = self.node.peer_of_key(&news.key) else {
             return tracing::debug!(key = %news.key, "a neighbour is no endpoint of this mesh");
         };
         let name = self.node.peer_name(peer).map_or("?", |name| name.as_str());
         match news.places.first() {
-            Some(place) => tracing::info!(peer = name, address = %place.address, "heard on the LAN"),
+            Some(place) if !is_known => tracing::info!(peer = name, address = %place.address, "heard on the LAN"),
+            Some(_) => tracing::debug!(peer = name, places = ?news.places, "heard elsewhere on the LAN"),
             None => tracing::info!(peer = name, "no longer heard on the LAN"),
         }
         let mut addresses: Vec<_> = news.places.iter().map(|place| place.address).collect();

@@ -52,10 +52,8 @@ impl Node {
         live.paths.retain(Origin::Lan, |locator| addresses.contains(&locator.address));
         for address in addresses {
             live.paths.add((*address).into(), Origin::Lan, now);
-        }
-        if !addresses.is_empty() {
-            // It may have been known before it was near, and given up.
-            live.paths.restart_silent(now);
+            // It may have been tried before it was near, and given up.
+            live.paths.restart_silent_at((*address).into(), now);
         }
         self.tend_paths(id, now);
     }

@@ -197,6 +197,13 @@ impl Paths {
         self.all.iter_mut().filter(|path| !path.works(now)).for_each(|path| path.start(now));
     }
 
+    /// As [`Paths::restart_silent`], for one candidate.
+    pub(crate) fn restart_silent_at(&mut self, locator: Locator, now: Instant) {
+        if let Some(path) = self.path_mut(locator).filter(|path| !path.works(now)) {
+            path.start(now);
+        }
+    }
+
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
     /// either, the data follows as soon as the new one has been confirmed.
     pub(crate) fn roamed(&mut self, locator: Locator, origin: Origin, now: Instant) {
