@@ -7,8 +7,8 @@ use proto::id::{EndpointName, PresharedKey, PublicKey, SecretKey};
 use crate::error::{Fault, Problem, Problems, quote};
 use crate::key::{self, KeyFileError};
 use crate::mesh::{self, MeshDraft};
-use crate::model::{Config, Mesh, NodeConfig};
-use crate::node::{self, Identity, NodeFile};
+use crate::model::{Config, LanMode, Mesh, NodeConfig};
+use crate::node::{self, Identity, MAIN_TABLE, NodeFile};
 use crate::read::{Located, Reader};
 use crate::source::Place;
 use crate::{file, shape, suggest};
@@ -242,8 +242,9 @@ fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> 
     for Located { value, at } in &node.lan.odd {
         warn(*at, value);
     }
-    if let Some(at) = node.lan.token_at {
-        warn(at, "[lan] is read and checked, but this version does not look for neighbours yet");
+    let is_aside = node.lan.config.mode == LanMode::Direct && node.interface.table != MAIN_TABLE;
+    if let (Some(at), true) = (node.lan.token_at, is_aside) {
+        warn(at, "[lan] mode: \"direct\" has no effect with an [interface] table other than main");
     }
     if let (Some(at), true) = (node.lan.token_at, file::is_open_to_all(reader.source.file)) {
         let help = format!("chmod 640 {}", reader.source.file.display());

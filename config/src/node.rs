@@ -28,7 +28,7 @@ const MTU_RANGE: RangeInclusive<u32> = 1280..=9000;
 /// Mark of the daemon's datagrams, and the routing table that is proposed; the port's number, so that one number is to be remembered.
 const ROUTING: u32 = DEFAULT_PORT as u32;
 /// The table that is looked at without any rule (`linux/rtnetlink.h`: `RT_TABLE_MAIN`).
-const MAIN_TABLE: u32 = 254;
+pub(crate) const MAIN_TABLE: u32 = 254;
 /// The kernel's own routing tables: unspec, default, main, local (`linux/rtnetlink.h`).
 const KERNEL_TABLES: [u32; 4] = [0, 253, MAIN_TABLE, 255];
 /// New keys at 120 s; a session is refused after 180 s (WireGuard §6.1).

@@ -5,13 +5,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::process::ExitCode;
 
-use config::{Config, DataplaneConfig, Offload};
+use config::{Config, DataplaneConfig, LanMode, Offload};
 use ipnet::IpNet;
 use proto::data::Published;
 use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
-use proto::node::{Node, Settings, WallClock};
+use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
 use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
@@ -27,7 +27,8 @@ use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
 use crate::driver::{Driver, Outer, Stop};
-use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
+use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
+use crate::lan::{Lan, LanSettings};
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
@@ -246,6 +247,10 @@ fn start(
         Ok(nat) => nat,
         Err(error) => return Err(Box::new((host, error))),
     };
+    let lan = match lan_settings(config, &parts) {
+        Ok(settings) => Lan::start(settings, node.drops(), clock),
+        Err(error) => return Err(Box::new((host, error))),
+    };
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -271,6 +276,7 @@ fn start(
         watch,
         resolver,
         nat,
+        lan,
         outer: Outer::default(),
         timestamps,
         reporter,
@@ -294,6 +300,24 @@ fn start_nat(config: &Config, parts: &Parts, published: &Published, clock: Clock
     Ok(Nat::start(settings, Port { sender: socket.try_clone_sender()?, awaited, clock }))
 }
 
+/// What LAN discovery is to do; nothing without a token.
+fn lan_settings(config: &Config, parts: &Parts) -> Result<Option<LanSettings>, Error> {
+    let mut lan = config.lan.clone();
+    let Some(token) = lan.token.take() else { return Ok(None) };
+    let mut seed = [0; 32];
+    SystemRandom::new().fill(&mut seed).map_err(|_| "the system gives no random bytes")?;
+    let (mesh, public_key) = (config.members.mesh, config.node.secret_key.public_key());
+    Ok(Some(LanSettings { config: lan, token, mesh, public_key, port: parts.port, seed }))
+}
+
+/// What neighbours may do. Rules for a table of our own come before table main, where direct routes would stand.
+fn lan_policy(config: &Config) -> LanPolicy {
+    LanPolicy {
+        implicit_community: config.lan.implicit_community,
+        direct: config.lan.mode == LanMode::Direct && config.interface.table == MAIN_TABLE,
+    }
+}
+
 fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &Parts) -> Result<Node, Error> {
     let mut seed = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| "the system gives no random bytes")?;
@@ -308,6 +332,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         port: parts.port,
         punch: config.nat.punch,
         relay: own.relays().then_some(RELAY_RATE),
+        lan: lan_policy(config),
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
     let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };

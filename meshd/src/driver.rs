@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
 use crate::host::{Host, Watch};
+use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     pub(crate) watch: Watch,
     pub(crate) resolver: Resolver,
     pub(crate) nat: Nat,
+    pub(crate) lan: Lan,
     pub(crate) outer: Outer,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
@@ -109,8 +111,10 @@ impl Driver {
     pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         self.tell_links().await;
+        self.tell_lans().await;
         loop {
             self.drain();
+            self.route_neighbours().await;
             let deadline = self.node.poll_timeout();
             let timer = async {
                 match deadline {
@@ -143,6 +147,7 @@ impl Driver {
                     self.outer.note(event);
                     self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
+                news = self.lan.next() => self.handle_lan_news(&news),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
             }
         }
@@ -174,6 +179,9 @@ impl Driver {
             }
         }
         while let Some(event) = self.node.poll_event() {
+            if event == Event::NeighbourRoutes {
+                self.note_neighbour_routes();
+            }
             self.handle_event(&event);
         }
     }
@@ -198,6 +206,7 @@ impl Driver {
                 let peer = peer.as_ref().map_or("a stranger", name);
                 tracing::warn!(peer, %source, %reason, "handshake refused");
             }
+            Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
             Event::ProbeReply { token, source, rtt, .. } => {
                 if let Some(answer) = self.pings.remove(token) {
                     let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
@@ -210,7 +219,8 @@ impl Driver {
     fn handle_call(&mut self, call: Call) {
         match call {
             Call::Status(answer) => {
-                let _ = answer.send(self.reporter.status(&self.node, &self.host, &self.nat.status(), self.clock.now()));
+                let outside = crate::report::Surroundings { nat: self.nat.status(), lan: self.lan.picture() };
+                let _ = answer.send(self.reporter.status(&self.node, &self.host, &outside, self.clock.now()));
             }
             Call::Ping { name, answer } => self.ping(&name, answer),
         }
@@ -256,6 +266,7 @@ impl Driver {
                     self.outer.reflexive.clear();
                     self.nat.ask_anew();
                     self.tell_links().await;
+                    self.tell_lans().await;
                 }
             }
             Err(error) => {

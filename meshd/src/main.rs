@@ -7,6 +7,7 @@ mod daemon;
 mod dataplane;
 mod driver;
 mod host;
+mod lan;
 mod nat;
 mod report;
 mod resolver;

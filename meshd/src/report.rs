@@ -14,9 +14,11 @@ use proto::stats::DropReason;
 use proto::time::Instant;
 
 use crate::api::model::{
-    GatewayLine, Health, NatLine, NodeStatus, Outside, PathLine, PeerLine, ServerLine, Severity, State, Status,
+    GatewayLine, Health, LanInterfaceLine, LanLine, NatLine, NeighbourLine, NodeStatus, Outside, PathLine, PeerLine, ServerLine,
+    Severity, State, Status,
 };
 use crate::host::Host;
+use crate::lan::LanPicture;
 use crate::nat::NatStatus;
 use crate::resolver::Resolved;
 
@@ -47,6 +49,14 @@ impl MeshAddresses {
     fn iter(&self) -> impl Iterator<Item = IpAddr> {
         self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
     }
+}
+
+/// What the parts around the core tell of the network around the machine.
+pub(crate) struct Surroundings {
+    /// How the node looks from outside.
+    pub(crate) nat: NatStatus,
+    /// Who is near; `None` where nobody is looked for.
+    pub(crate) lan: Option<LanPicture>,
 }
 
 /// Gathers what the core does not know, and puts it together with what it does.
@@ -119,7 +129,7 @@ impl Reporter {
     }
 
     /// The whole report.
-    pub(crate) fn status(&self, node: &Node, host: &Host, nat: &NatStatus, now: Instant) -> Status {
+    pub(crate) fn status(&self, node: &Node, host: &Host, around: &Surroundings, now: Instant) -> Status {
         let peers = node.status();
         let drops = node.drops().snapshot();
         let mut health = Vec::new();
@@ -135,7 +145,8 @@ impl Reporter {
             version: 1,
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
             peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
-            outside: outside(nat, node.nat_class()),
+            outside: outside(&around.nat, node.nat_class()),
+            lan: around.lan.as_ref().map(|picture| lan_line(picture, node, &drops)),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
@@ -161,10 +172,7 @@ impl Reporter {
                 PeerState::Denied => State::Denied,
             },
             path: peer.path.map(|path| path.to_string()),
-            paths: node
-                .peer_id(&peer.name)
-                .map(|id| node.peer_paths(id, now).iter().map(path_line).collect())
-                .unwrap_or_default(),
+            paths: node.peer_id(&peer.name).map(|id| path_lines(node, id, now)).unwrap_or_default(),
             last_handshake_seconds_ago: peer.last_handshake.map(|at| (now - at).as_secs_f64()),
             rx_bytes: peer.activity.rx_bytes.load(Relaxed),
             tx_bytes: peer.activity.tx_bytes.load(Relaxed),
@@ -312,13 +320,41 @@ fn outside(nat: &NatStatus, class: Option<NatClass>) -> Outside {
     Outside { gateways: gateways.collect(), stun_servers: servers.collect(), nat: class }
 }
 
-fn path_line(path: &PathStatus) -> PathLine {
+fn lan_line(picture: &LanPicture, node: &Node, drops: &[(DropReason, u64)]) -> LanLine {
+    let interfaces = picture.interfaces.iter().map(|interface| LanInterfaceLine {
+        name: interface.name.clone(),
+        ipv4: interface.v4,
+        ipv6: interface.v6,
+        error: interface.error.clone(),
+    });
+    let neighbours = picture.neighbours.iter().map(|(key, places)| NeighbourLine {
+        name: node.peer_of_key(key).and_then(|id| node.peer_name(id)).map(ToString::to_string),
+        public_key: key.to_string(),
+        addresses: places.iter().map(|place| place.address.to_string()).collect(),
+    });
+    let refused = drops.iter().filter(|(reason, _)| reason.name().starts_with("beacon_")).map(|(_, n)| n);
+    LanLine {
+        interfaces: interfaces.collect(),
+        neighbours: neighbours.collect(),
+        beacons_heard: picture.heard,
+        beacons_refused: refused.sum(),
+    }
+}
+
+fn path_lines(node: &Node, peer: PeerId, now: Instant) -> Vec<PathLine> {
+    let gateways = node.direct_gateways(peer);
+    let is_direct = |path: &PathStatus| path.locator.channel.is_none() && gateways.contains(&path.locator.address);
+    node.peer_paths(peer, now).iter().map(|path| path_line(path, is_direct(path))).collect()
+}
+
+fn path_line(path: &PathStatus, direct_route: bool) -> PathLine {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     PathLine {
         address: path.locator.to_string(),
         kind: path.kind.name().to_owned(),
         origin: path.origin.name().to_owned(),
         state: path.state.name().to_owned(),
+        direct_route,
         rtt_us: path.rtt.map(micros),
         jitter_us: micros(path.jitter),
         loss_per_mille: path.loss,

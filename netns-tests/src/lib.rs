@@ -59,6 +59,7 @@ pub mod lab;
 pub mod link;
 pub mod mesh;
 pub mod nat;
+pub mod neighbours;
 pub mod process;
 pub mod relay;
 pub mod sandbox;

@@ -50,6 +50,9 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// What the machine is to route to neighbours has changed; [`Node::neighbour_routes`](crate::node::Node::neighbour_routes)
+    /// tells all of it.
+    NeighbourRoutes,
     /// A probe that the shell asked for was answered.
     ProbeReply {
         /// By whom.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
-use crate::node::Asked;
+use crate::node::{Asked, Direct};
 use crate::path::{Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
@@ -72,6 +72,8 @@ pub(crate) struct Live {
     pub(crate) probes: Vec<Probe>,
     pub(crate) paths: Paths,
     pub(crate) punching: Punching,
+    /// What was agreed with a neighbour about packets past the session.
+    pub(crate) direct: Option<Box<Direct>>,
     /// Relays that were asked for a channel to it.
     pub(crate) asked: Vec<Asked>,
     /// When its paths' timer is set.

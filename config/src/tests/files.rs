@@ -242,8 +242,7 @@ fn a_token_that_every_user_can_read_is_a_warning() {
     site.write("meshd.toml", format!("[node]\nname = \"a.b\"\nkey_file = \"private.key\"\n{lan}"));
     let warnings = |mode| {
         std::fs::set_permissions(site.path("meshd.toml"), std::fs::Permissions::from_mode(mode)).unwrap();
-        let said = site.load().unwrap().warnings;
-        said.into_iter().filter(|text| text.contains("multicast_token")).collect::<Vec<_>>()
+        site.load().unwrap().warnings
     };
     let said = warnings(0o644);
     assert_eq!(said.len(), 1, "{said:?}");
@@ -251,4 +250,15 @@ fn a_token_that_every_user_can_read_is_a_warning() {
         said[0].contains("meshd.toml:5:19: [lan] multicast_token: every user of this machine can read it; chmod 640 ")
     );
     assert_eq!(warnings(0o640), [""; 0]);
+}
+
+#[test]
+fn direct_routes_that_rules_for_a_table_would_pass_by_are_a_warning() {
+    let site = Site::new();
+    let node = "[node]\nname = \"a.b\"\nkey_file = \"private.key\"\n[interface]\ntable = 6374\n";
+    let lan = "[lan]\nmode = \"direct\"\nmulticast_token = \"000102030405060708090a0b0c0d0e0f\"\n";
+    site.write("meshd.toml", format!("{node}{lan}"));
+    std::fs::set_permissions(site.path("meshd.toml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let said = site.load().unwrap().warnings;
+    assert!(said.len() == 1 && said[0].contains("\"direct\" has no effect"), "{said:?}");
 }

@@ -14,6 +14,9 @@ pub(crate) struct Status {
     /// Gateways that were asked for a port mapping, and STUN servers; absent from daemons that asked nobody.
     #[serde(default)]
     pub(crate) outside: Outside,
+    /// Who is near; absent where LAN discovery is off.
+    #[serde(default)]
+    pub(crate) lan: Option<LanLine>,
     /// Dropped packets and datagrams by reason, since the start; reasons that never occurred are absent.
     pub(crate) drops: BTreeMap<String, u64>,
     /// What an operator should know, worst first.
@@ -108,6 +111,41 @@ pub(crate) struct ServerLine {
     pub(crate) last_error: Option<String>,
 }
 
+/// LAN discovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LanLine {
+    /// Interfaces in use.
+    pub(crate) interfaces: Vec<LanInterfaceLine>,
+    /// Who is heard.
+    pub(crate) neighbours: Vec<NeighbourLine>,
+    /// Beacons that counted, since the start.
+    pub(crate) beacons_heard: u64,
+    /// Beacons that did not, for whatever reason; `drops` tells them apart.
+    pub(crate) beacons_refused: u64,
+}
+
+/// An interface on which neighbours are looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LanInterfaceLine {
+    pub(crate) name: String,
+    /// Whether the IPv4 group is joined.
+    pub(crate) ipv4: bool,
+    /// Whether the IPv6 group is joined.
+    pub(crate) ipv6: bool,
+    /// Why a group could not be joined.
+    pub(crate) error: Option<String>,
+}
+
+/// Somebody who holds the LAN's token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NeighbourLine {
+    /// The endpoint whose key it announces, which nothing proves yet; `None`: not a member.
+    pub(crate) name: Option<String>,
+    pub(crate) public_key: String,
+    /// UDP addresses at which it is heard.
+    pub(crate) addresses: Vec<String>,
+}
+
 /// A place where a peer may be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathLine {
@@ -119,6 +157,9 @@ pub(crate) struct PathLine {
     pub(crate) origin: String,
     /// `active`: the data goes there; `standby`: it works; `probing`; `silent`: it never answered; `dead`: it did once.
     pub(crate) state: String,
+    /// Whether packets go there as they are, by routes of the kernel (`[lan] mode = "direct"`).
+    #[serde(default)]
+    pub(crate) direct_route: bool,
     /// Smoothed round trip time in microseconds.
     pub(crate) rtt_us: Option<u64>,
     /// Mean deviation of the round trip time in microseconds.

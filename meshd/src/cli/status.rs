@@ -86,12 +86,18 @@ fn row(peer: &PeerLine) -> [String; COLUMNS] {
         peer.name.clone(),
         peer.addresses.first().cloned().unwrap_or_else(dash),
         state.to_owned(),
-        peer.path.clone().unwrap_or_else(dash),
+        path(peer).unwrap_or_else(dash),
         peer.last_handshake_seconds_ago.map_or_else(dash, ago),
         peer.cipher.clone().unwrap_or_else(dash),
         bytes(peer.rx_bytes),
         bytes(peer.tx_bytes),
     ]
+}
+
+/// Where its datagrams go, and whether packets pass them by.
+fn path(peer: &PeerLine) -> Option<String> {
+    let is_direct = peer.paths.iter().any(|path| path.direct_route);
+    peer.path.as_ref().map(|path| format!("{path}{}", if is_direct { ", direct route" } else { "" }))
 }
 
 fn table(out: &mut String, rows: &[[String; COLUMNS]]) {

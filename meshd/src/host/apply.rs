@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::Host;
 use super::error::{During as _, HostError};
 use super::journal::{Kernel, LinkBefore};
+use super::neighbours::is_direct;
 use super::netlink::{
     ADDRESS_MODE_NONE, Address, LOCAL_TABLE, Link, LinkSettings, Route, RouteKind, RouteRequest, RouteSpec, RuleSpec,
 };
@@ -50,6 +51,7 @@ impl Host {
 
     async fn apply_above_link(&mut self, mut plan: Plan, links: &[Link], index: u32) -> Result<(), HostError> {
         self.notes.clear();
+        plan.routes.extend(self.neighbours.routes.iter().cloned());
         let has_ipv6 = self.sysctls.has_ipv6(&self.settings.interface);
         if !has_ipv6 && plan.has_ipv6() {
             plan.remove_ipv6();
@@ -146,7 +148,8 @@ impl Host {
 
     async fn set_routes(&mut self, plan: &Plan, links: &[Link], index: u32) -> Result<(), HostError> {
         let table = self.settings.table;
-        let main = self.netlink.routes(MAIN_TABLE).await.during("list", "routes of table main")?;
+        let all = self.netlink.routes(MAIN_TABLE).await.during("list", "routes of table main")?;
+        let (direct, main): (Vec<Route>, Vec<Route>) = all.into_iter().partition(is_direct);
         let main_routes: Vec<MainRoute> = main.iter().filter_map(|route| main_route(route, links, index)).collect();
         let (mut desired, notes) = desired_routes(plan, &main_routes);
         self.notes.extend(notes);
@@ -166,7 +169,8 @@ impl Host {
             self.underlay.publish(ways(&desired, &main, index));
             main.iter().filter(|route| is_ours(route, table, &[index])).map(|route| present(route, index)).collect()
         };
-        self.change_routes(&changes(&present, &desired), index).await
+        self.change_routes(&changes(&present, &desired), index).await?;
+        self.set_direct_routes(&desired, &direct).await
     }
 
     fn note_filters(&mut self, outer: &[IpAddr], links: &[Link], own: u32) {
@@ -301,6 +305,7 @@ fn request(change: &Change, table: u32, index: u32) -> RouteRequest {
         protocol: ROUTE_PROTOCOL,
         metric: metric(table),
         interface: (route.action == Action::Mesh).then_some(index),
+        gateway: None,
         source: route.source,
     };
     match change {

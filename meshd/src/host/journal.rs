@@ -14,6 +14,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
+use super::neighbours::DirectRoute;
 use super::netlink::LinkSettings;
 use super::plan::Claim;
 use super::sysctl::Forwarding;
@@ -32,6 +33,9 @@ pub(super) struct Undo {
     pub(super) interface: String,
     pub(super) link: Option<LinkBefore>,
     pub(super) addresses: Vec<IpNet>,
+    /// Routes by interfaces that are not ours, which do not go with our interface.
+    #[serde(default)]
+    pub(super) direct: Vec<DirectRoute>,
     pub(super) forward_v4: Option<Forwarding>,
     pub(super) forward_v6: Option<Forwarding>,
 }

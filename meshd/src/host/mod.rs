@@ -7,6 +7,7 @@ mod apply;
 mod error;
 mod gateways;
 mod journal;
+mod neighbours;
 mod netlink;
 mod plan;
 mod reachable;
@@ -22,7 +23,8 @@ use std::net::IpAddr;
 
 pub(crate) use error::HostError;
 pub(crate) use gateways::{Gateway, gateways};
-pub(crate) use plan::{HostNote, HostSettings, Plan, PlannedRoute};
+pub(crate) use neighbours::{DirectWay, LanLink, Neighbours};
+pub(crate) use plan::{HostNote, HostSettings, MAIN_TABLE, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};
 
 use error::During as _;
@@ -43,6 +45,7 @@ pub(crate) struct Host {
     journal: Option<Journal>,
     undo: Undo,
     plan: Option<Plan>,
+    neighbours: Neighbours,
     notes: Vec<HostNote>,
     /// About the start rather than the present state; kept for the life of the process.
     recovery_notes: Vec<HostNote>,
@@ -58,7 +61,8 @@ impl Host {
         let netlink = Netlink::open().during("open", "a netlink socket")?;
         let (notes, recovery_notes) = (Vec::new(), Vec::new());
         let (sysctls, undo) = (Sysctls::new(), Undo::default());
-        Ok(Self { settings, netlink, sysctls, underlay, journal: None, undo, plan: None, notes, recovery_notes })
+        let (journal, plan, neighbours) = (None, None, Neighbours::default());
+        Ok(Self { settings, netlink, sysctls, underlay, journal, undo, plan, neighbours, notes, recovery_notes })
     }
 
     /// Undoes what a killed predecessor left, and claims journal and table or interface. To be called first, before the TUN device is made.

@@ -27,6 +27,8 @@ use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSoc
 use rtnetlink::{MulticastGroup, proto};
 use tokio::task::JoinHandle;
 
+use super::neighbours::is_direct;
+
 /// Requests in one send. Their acknowledgements queue in the socket's receive buffer (212,992 bytes by default, under 1 KiB each).
 const BATCH: usize = 64;
 
@@ -52,6 +54,8 @@ pub(super) struct Link {
     pub(super) name: String,
     pub(super) is_up: bool,
     pub(super) has_carrier: bool,
+    /// Whether it reaches others by multicast: loopback does not.
+    pub(super) is_multicast: bool,
     pub(super) settings: LinkSettings,
 }
 
@@ -114,6 +118,8 @@ pub(super) struct RouteSpec {
     pub(super) metric: Option<u32>,
     /// `None` is a throw route.
     pub(super) interface: Option<u32>,
+    /// `None`: destinations are neighbours.
+    pub(super) gateway: Option<IpAddr>,
     pub(super) source: Option<IpAddr>,
 }
 
@@ -126,6 +132,8 @@ pub(super) enum RouteRequest {
     Replace(RouteSpec),
     /// Removes an entry of exactly this prefix, table, protocol and metric, if that is given.
     Remove { prefix: IpNet, table: u32, protocol: u8, metric: Option<u32> },
+    /// Removes an entry of exactly this kind, interface and gateway.
+    RemoveVia(RouteSpec),
 }
 
 /// `not from all fwmark MARK lookup TABLE`.
@@ -368,7 +376,8 @@ fn link(message: LinkMessage) -> Option<Link> {
         }
     }
     let (is_up, has_carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
-    Some(Link { index: message.header.index, name: name?, is_up, has_carrier, settings })
+    let is_multicast = flags.contains(LinkFlags::Multicast) && !flags.contains(LinkFlags::Loopback);
+    Some(Link { index: message.header.index, name: name?, is_up, has_carrier, is_multicast, settings })
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
@@ -465,6 +474,11 @@ fn route_request(request: &RouteRequest) -> NetlinkMessage<RouteNetlinkMessage> 
             message.header.scope = RouteScope::NoWhere;
             (RouteNetlinkMessage::DelRoute(message), 0)
         }
+        RouteRequest::RemoveVia(spec) => {
+            let mut message = new_route(spec);
+            message.header.scope = RouteScope::NoWhere;
+            (RouteNetlinkMessage::DelRoute(message), 0)
+        }
     };
     let mut message = NetlinkMessage::from(message);
     message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
@@ -478,10 +492,11 @@ fn new_route(spec: &RouteSpec) -> RouteMessage {
         return message;
     };
     message.header.kind = RouteType::Unicast;
-    if spec.prefix.addr().is_ipv4() {
+    if spec.prefix.addr().is_ipv4() && spec.gateway.is_none() {
         message.header.scope = RouteScope::Link;
     }
     message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.extend(spec.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     message.attributes.extend(spec.source.map(|source| RouteAttribute::PrefSource(source.into())));
     message
 }
@@ -523,7 +538,7 @@ pub(super) enum Event {
     /// An address came or went.
     Address { index: u32, is_gone: bool },
     /// A route came or went.
-    Route { table: u32, interfaces: Vec<u32>, is_gone: bool },
+    Route { table: u32, interfaces: Vec<u32>, is_direct: bool, is_gone: bool },
     /// A routing rule was removed.
     RuleGone { table: u32 },
     /// Events were lost: anything may have changed.
@@ -608,7 +623,7 @@ fn event(message: RouteNetlinkMessage) -> Option<Event> {
 }
 
 fn route_event(route: Route, is_gone: bool) -> Event {
-    Event::Route { table: route.table, interfaces: route.interfaces, is_gone }
+    Event::Route { table: route.table, is_direct: is_direct(&route), interfaces: route.interfaces, is_gone }
 }
 
 #[cfg(test)]

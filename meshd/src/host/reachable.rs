@@ -58,6 +58,7 @@ mod tests {
             name: name.into(),
             is_up,
             has_carrier,
+            is_multicast: true,
             settings: LinkSettings::default(),
         };
         let links = [

@@ -105,7 +105,7 @@ pub(super) fn desired_routes(plan: &Plan, main_routes: &[MainRoute]) -> (Vec<Des
 }
 
 /// The prefix, or its two halves where it is the default route: the machine keeps its own, which datagrams to the peers need.
-fn without_default(prefix: IpNet) -> impl Iterator<Item = IpNet> {
+pub(super) fn without_default(prefix: IpNet) -> impl Iterator<Item = IpNet> {
     let prefix = prefix.trunc();
     let halves = (prefix.prefix_len() == 0).then(|| prefix.subnets(1).ok()).flatten();
     let whole = halves.is_none().then_some(prefix);

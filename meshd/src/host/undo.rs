@@ -5,7 +5,7 @@ use super::error::{During as _, HostError};
 use super::journal::{Found, Kernel, Undo};
 use super::netlink::{Address, LinkSettings, Route, RouteRequest};
 use super::plan::{HostNote, MAIN_TABLE, ROUTE_PROTOCOL};
-use super::{Host, Journal};
+use super::{Host, Journal, Neighbours};
 
 impl Host {
     pub(super) async fn recover_state(&mut self) -> Result<(), HostError> {
@@ -30,13 +30,16 @@ impl Host {
         self.claim()?;
         self.undo(&done).await?;
         self.undo = Undo::default();
-        (self.plan, self.notes) = (None, Vec::new());
+        (self.plan, self.neighbours, self.notes) = (None, Neighbours::default(), Vec::new());
         self.claim().and_then(Journal::remove)
     }
 
     /// Goes on after a failure, and reports the first.
     async fn undo(&self, undo: &Undo) -> Result<(), HostError> {
         let mut result = Ok(());
+        if undo.kernel == Kernel::current() {
+            result = self.remove_direct(&undo.direct).await;
+        }
         // The journal may be of a run with another table.
         let mut tables = vec![self.settings.table];
         if undo.table != 0 && undo.table != self.settings.table {

@@ -107,7 +107,9 @@ impl Filter {
             Event::Address { index, is_gone } if self.index == Some(*index) => changes.ours |= *is_gone,
             Event::Address { .. } => changes.addresses = true,
             Event::RuleGone { table } => changes.ours |= *table == self.table,
-            Event::Route { table, interfaces, is_gone } => {
+            // One that an interface took with it needs a look as well: the neighbour may be reached by another.
+            Event::Route { is_direct: true, is_gone, .. } => changes.ours |= *is_gone,
+            Event::Route { table, interfaces, is_gone, .. } => {
                 let is_on_own = !interfaces.is_empty() && interfaces.iter().all(|index| self.index == Some(*index));
                 let is_ours = *table == self.table && (is_on_own || *table != MAIN_TABLE);
                 changes.ours |= is_ours && *is_gone;
@@ -139,19 +141,25 @@ mod tests {
         let address = |index, is_gone| Event::Address { index, is_gone };
         assert_eq!(told(&mut filter, &address(7, false)), Changes::default());
         assert!(told(&mut filter, &address(2, false)).addresses);
-        let route = |table, interfaces: &[u32]| Event::Route { table, interfaces: interfaces.to_vec(), is_gone: false };
+        let route = |table, interfaces: &[u32]| {
+            let interfaces = interfaces.to_vec();
+            Event::Route { table, interfaces, is_direct: false, is_gone: false }
+        };
         assert_eq!(told(&mut filter, &route(6374, &[2])), Changes::default());
         assert_eq!(told(&mut filter, &route(254, &[7])), Changes::default());
         assert!(told(&mut filter, &route(254, &[2])).routes);
         assert!(told(&mut filter, &route(254, &[])).routes);
+        let direct = Event::Route { table: 254, interfaces: vec![2], is_direct: true, is_gone: false };
+        assert_eq!(told(&mut filter, &direct), Changes::default());
     }
 
     #[test]
     fn what_others_remove_of_ours_is_told_and_says_nothing_about_the_underlay() {
         let mut filter = Filter { interface: "meshd0".into(), table: 6374, index: Some(7), is_up: None };
         let ours = Changes { ours: true, ..Changes::default() };
-        let route = Event::Route { table: 6374, interfaces: vec![7], is_gone: true };
-        for event in [Event::Address { index: 7, is_gone: true }, route, Event::RuleGone { table: 6374 }] {
+        let route = Event::Route { table: 6374, interfaces: vec![7], is_direct: false, is_gone: true };
+        let direct = Event::Route { table: 254, interfaces: vec![2], is_direct: true, is_gone: true };
+        for event in [Event::Address { index: 7, is_gone: true }, route, direct, Event::RuleGone { table: 6374 }] {
             assert_eq!(told(&mut filter, &event), ours, "{event:?}");
         }
         assert_eq!(told(&mut filter, &Event::RuleGone { table: 77 }), Changes::default());

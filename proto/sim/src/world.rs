@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::handshake::{Identity, Offer};
 use proto::id::{EndpointName, MeshId, PeerId, PresharedKey, SecretKey};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host as Dial, Kind, Members, PublicAddress};
-use proto::node::{Node, Settings, WallClock};
+use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
 use rand_chacha::ChaCha20Rng;
@@ -41,6 +41,8 @@ pub struct World {
     pub keepalive: Option<Duration>,
     /// Ciphers that machines offer which start from now on.
     pub suites: Suites,
+    /// What neighbours may do, of machines that start from now on.
+    pub lan: LanPolicy,
     pub(crate) machines: Vec<Machine>,
     numbers: BTreeMap<EndpointName, usize>,
     pub(crate) sockets: Vec<Socket>,
@@ -81,6 +83,7 @@ impl World {
             idle_after: Duration::from_secs(180),
             keepalive: None,
             suites: Suites::DEFAULT,
+            lan: LanPolicy::default(),
             machines: Vec::new(),
             numbers: BTreeMap::new(),
             sockets: Vec::new(),
@@ -180,6 +183,7 @@ impl World {
             keepalive: self.keepalive,
             port: DEFAULT_PORT,
             punch: true,
+            lan: self.lan,
             relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATE),
         };
         let seed = self.draw();

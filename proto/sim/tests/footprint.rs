@@ -10,7 +10,7 @@ use cap::Cap;
 use proto::handshake::{Identity, Initiated, Mac1, Offer};
 use proto::id::{MeshId, PeerId, PresharedKey, PublicKey, SecretKey, SessionIndex};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host, Kind, Members, PublicAddress};
-use proto::node::{Node, Settings, WallClock};
+use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::session::Session;
 use proto::time::Instant;
 use proto::wire::{CONTROL_LANE, Capabilities, DataHeader, Flags, MAX_LANES, MessageType, Response, Suite, Suites};
@@ -91,6 +91,7 @@ fn node(members: &Members) -> Node {
         keepalive: None,
         port: DEFAULT_PORT,
         punch: true,
+        lan: LanPolicy::default(),
         relay: None,
     };
     let mut node = Node::new(settings, [1; 32], WallClock { unix_at_origin: 0, floor: 0 }, Instant::ORIGIN);

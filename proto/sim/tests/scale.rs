@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::handshake::{Identity, Offer};
 use proto::id::{MeshId, PeerId, PresharedKey, PublicKey, SecretKey};
 use proto::member::{Community, Endpoint, Kind, Members};
-use proto::node::{Node, Settings, WallClock};
+use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
 
@@ -50,6 +50,7 @@ fn hub() -> (Node, Members) {
         keepalive: None,
         port: 6374,
         punch: true,
+        lan: LanPolicy::default(),
         relay: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use ring::digest;
 
-pub use policy::{Denial, Permission, Policy};
+pub use policy::{Denial, Nearness, Permission, Policy};
 
 use crate::id::{EndpointName, MeshId, PublicKey};
 

@@ -13,6 +13,17 @@ pub enum Permission {
     Community(Arc<str>),
     /// One is the connector of the other's cluster.
     OwnConnector,
+    /// They hear each other on a LAN, and count the holders of its token as a community.
+    Neighbour,
+}
+
+/// Whether two endpoints hear each other on a LAN whose token holders count as a community.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nearness {
+    /// They do now.
+    Near,
+    /// They do not, or do not any more, or the token is no community.
+    Far,
 }
 
 /// Why two endpoints may not talk.
@@ -83,6 +94,19 @@ impl Policy {
         Err(Denial::NoCommonCommunity)
     }
 
+    /// What a decision of [`Policy::check`], or one that this has widened before, becomes for two that are so near. Only the want of
+    /// a common community is made good: both are endpoints, and what else keeps them apart stays.
+    ///
+    /// # Errors
+    /// The [`Denial`] that keeps them apart all the same.
+    pub fn among_neighbours(decision: Result<Permission, Denial>, nearness: Nearness) -> Result<Permission, Denial> {
+        match (decision, nearness) {
+            (Err(Denial::NoCommonCommunity), Nearness::Near) => Ok(Permission::Neighbour),
+            (Ok(Permission::Neighbour), Nearness::Far) => Err(Denial::NoCommonCommunity),
+            (decision, Nearness::Near | Nearness::Far) => decision,
+        }
+    }
+
     fn common_community(&self, left: &Entry, right: &Entry) -> Option<&Arc<str>> {
         let shared = left.communities.iter().find(|index| right.communities.binary_search(index).is_ok())?;
         self.communities.get(*shared as usize)
@@ -144,6 +168,17 @@ pub(crate) mod tests {
         assert_eq!(check("beijing.connector", "shanghai.connector"), Ok(Permission::Community("sites".into())));
         assert_eq!(check("beijing.edge1", "beijing.edge9"), Err(Denial::Unknown));
         assert_eq!(check("beijing.edge1", "beijing.edge1"), Err(Denial::Itself));
+    }
+
+    #[test]
+    fn being_near_makes_good_the_want_of_a_community_and_nothing_else_and_only_for_as_long() {
+        let near = |decision| Policy::among_neighbours(decision, Nearness::Near);
+        let far = |decision| Policy::among_neighbours(decision, Nearness::Far);
+        assert_eq!(near(Err(Denial::NoCommonCommunity)), Ok(Permission::Neighbour));
+        assert_eq!(far(near(Err(Denial::NoCommonCommunity))), Err(Denial::NoCommonCommunity));
+        for other in [Err(Denial::Unknown), Err(Denial::Itself), Ok(Permission::OwnConnector)] {
+            assert_eq!((near(other.clone()), far(other.clone())), (other.clone(), other));
+        }
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl Node {
             Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, now),
             Some(Control::RelayOpened { channel, target }) => self.handle_relay_opened(id, channel, &target, now),
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
+            Some(Control::DirectOffer { ready, addresses }) => self.handle_direct_offer(id, ready, addresses, now),
+            Some(Control::DirectWithdraw) => self.handle_direct_withdraw(id, now),
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}
         }

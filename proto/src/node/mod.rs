@@ -8,7 +8,9 @@
 //! The node reads no clock and draws no randomness: `now` and a seed are given. It does no I/O, and no lock is in it.
 
 mod control;
+mod direct;
 mod handshake;
+mod neighbour;
 mod order;
 mod path;
 mod punch;
@@ -17,6 +19,8 @@ mod relay;
 mod session;
 
 pub use control::ProbeError;
+pub(crate) use direct::Direct;
+pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub(crate) use relay::Asked;
 
 use order::Order;
@@ -68,6 +72,8 @@ pub struct Settings {
     pub port: u16,
     /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.
     pub keepalive: Option<Duration>,
+    /// What being heard on a LAN entitles a member to.
+    pub lan: LanPolicy,
 }
 
 /// Wall time, for handshake timestamps.
@@ -117,6 +123,8 @@ pub struct Node {
     sightings: Sightings,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
+    /// Addresses of this machine on the LANs that it looks for neighbours on.
+    lan_addresses: Vec<IpAddr>,
     /// Peers that carry datagrams for others, by name.
     relays: Vec<PeerId>,
     relaying: Relaying,
@@ -190,6 +198,7 @@ impl Node {
             observed: Vec::new(),
             sightings: Sightings::default(),
             neighbours: BTreeMap::new(),
+            lan_addresses: Vec::new(),
             relays: Vec::new(),
             relaying: Relaying::default(),
             timers: Timers::default(),

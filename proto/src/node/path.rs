@@ -58,21 +58,6 @@ impl Node {
         }
     }
 
-    /// Takes the addresses at which a peer is heard on LANs that both are in; they replace those before.
-    pub fn handle_neighbour(&mut self, id: PeerId, addresses: &[SocketAddr], now: Instant) {
-        if addresses.is_empty() {
-            self.neighbours.remove(&id);
-        } else if self.peer(id).is_some() {
-            self.neighbours.insert(id, addresses.into());
-        }
-        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-        live.paths.retain(Origin::Lan, |locator| addresses.contains(&locator.address));
-        for address in addresses {
-            live.paths.add((*address).into(), Origin::Lan, now);
-        }
-        self.tend_paths(id, now);
-    }
-
     pub(super) fn handle_paths_due(&mut self, id: PeerId, now: Instant) {
         if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
             live.paths_at = None;
@@ -98,6 +83,7 @@ impl Node {
             Some(Change::Dead) => self.dial(id, now),
             None => {}
         }
+        self.tend_direct(id, now);
         self.schedule_paths(id, now);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
-use crate::member::{Denial, Endpoint, Kind, Members, Permission, Policy};
+use crate::member::{Denial, Endpoint, Kind, Members, Nearness, Permission, Policy};
 use crate::peer::Peer;
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
@@ -48,6 +48,8 @@ impl Node {
 
     fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
         let known = self.peer_id(&endpoint.name);
+        let nearness = known.map_or(Nearness::Far, |id| self.nearness(id));
+        let permission = Policy::among_neighbours(permission, nearness);
         // A new key is a new identity: nothing of the old one may live on.
         let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
         let Some(id) = same else {
@@ -102,6 +104,8 @@ impl Node {
     fn remove(&mut self, name: &EndpointName, now: Instant) {
         let Some(id) = self.peer_id(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
+        // The next to have this number is somebody else.
+        self.neighbours.remove(&id);
         let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
         self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.

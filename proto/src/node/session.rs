@@ -218,14 +218,15 @@ impl Node {
         };
         let age = now - current.at;
         let quiet = since(now, stamps.rx_data.max(stamps.tx_data)).min(age);
-        let in_use = since(now, stamps.rx_data.max(stamps.tx_data)) < IN_USE;
+        let is_passed_by = live.direct.as_ref().is_some_and(|direct| direct.is_in_use());
+        let in_use = is_passed_by || since(now, stamps.rx_data.max(stamps.tx_data)) < IN_USE;
         let rekey_after = if current.is_initiator { rekey.0 } else { rekey.1 };
         let owes = owes_answer(live, stamps, now);
         let silent = since(now, stamps.tx_any);
         let answer_due = stamps.rx_data > stamps.tx_any && silent >= KEEPALIVE_AFTER;
         let hello_due = is_kept && keepalive.is_some_and(|interval| silent >= interval);
         Care {
-            idle: quiet >= idle_after && !is_kept,
+            idle: quiet >= idle_after && !is_kept && !is_passed_by,
             expired: age >= reject,
             dial: owes || (age >= rekey_after && (in_use || is_kept)),
             keepalive: answer_due || hello_due,
@@ -253,6 +254,9 @@ impl Node {
         live.paths_at.into_iter().for_each(|at| self.timers.cancel(at, Timer::Paths(id)));
         self.live.remove(&id);
         self.close_channels(id, now);
+        if live.direct.as_ref().is_some_and(|direct| direct.is_in_use()) {
+            self.emit(Event::NeighbourRoutes);
+        }
         let Live { current, previous, next, .. } = *live;
         for session in [current, previous, next] {
             self.forget_session(session);

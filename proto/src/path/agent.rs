@@ -7,7 +7,7 @@
 //! sends no probes at all.
 
 use std::cmp::Ordering;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::quality::Quality;
@@ -86,6 +86,8 @@ pub(crate) struct Paths {
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
+    /// Data goes past the session on the LAN, so that only probes tell whether its paths live.
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -195,6 +197,13 @@ impl Paths {
         self.all.iter_mut().filter(|path| !path.works(now)).for_each(|path| path.start(now));
     }
 
+    /// As [`Paths::restart_silent`], for one candidate.
+    pub(crate) fn restart_silent_at(&mut self, locator: Locator, now: Instant) {
+        if let Some(path) = self.path_mut(locator).filter(|path| !path.works(now)) {
+            path.start(now);
+        }
+    }
+
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
     /// either, the data follows as soon as the new one has been confirmed.
     pub(crate) fn roamed(&mut self, locator: Locator, origin: Origin, now: Instant) {
@@ -227,6 +236,22 @@ impl Paths {
             path.next.get_or_insert(now);
             self.active = Some(locator);
         }
+    }
+
+    /// Probes paths of the LAN every second, or as any others.
+    pub(crate) fn watch(&mut self, is_watched: bool, now: Instant) {
+        if std::mem::replace(&mut self.is_watched, is_watched) || !is_watched {
+            return;
+        }
+        self.all.iter_mut().filter(|path| path.kind() == PathKind::Lan).for_each(|path| path.next = Some(now));
+    }
+
+    /// Paths of the LAN that work, best first.
+    pub(crate) fn near(&self, now: Instant) -> Vec<SocketAddr> {
+        let works = |path: &&Path| path.kind() == PathKind::Lan && path.works(now);
+        let mut near: Vec<&Path> = self.all.iter().filter(works).collect();
+        near.sort_by_key(|path| path.locator);
+        near.into_iter().map(|path| path.locator.address).collect()
     }
 
     /// Where the data goes.
@@ -272,9 +297,9 @@ impl Paths {
                 .filter(|path| path.streak >= CONFIRM)
                 .for_each(|path| path.next = Some(now));
         }
-        let moved = self.moved.is_some();
+        let (moved, is_watched) = (self.moved.is_some(), self.is_watched);
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
-        if !moved && active.owing.is_some_and(|owing| heard > owing) {
+        if !moved && !is_watched && active.owing.is_some_and(|owing| heard > owing) {
             // It came from there, or the peer would be said to have moved.
             active.owing = None;
             active.next = Some(now + STANDBY_PACE);
@@ -292,22 +317,24 @@ impl Paths {
 
     /// A probe went out.
     pub(crate) fn sent(&mut self, locator: Locator, token: u64, now: Instant) {
-        let (is_active, in_use) = (self.active == Some(locator), self.is_in_use(now));
+        let (is_active, in_use, is_watched) = (self.active == Some(locator), self.is_in_use(now), self.is_watched);
         if let Some(path) = self.path_mut(locator) {
             path.note_sent(token, now);
-            path.next = path.next_after_probe(is_active, in_use, now);
+            let owes = is_active || (is_watched && path.kind() == PathKind::Lan && path.streak >= CONFIRM);
+            path.next = path.next_after_probe(owes, in_use, now);
         }
     }
 
     /// An answer came in over `source`; the round-trip time if it is one to a probe that went there, which alone proves that the
     /// peer receives and sends there.
     pub(crate) fn answered(&mut self, source: Locator, token: u64, now: Instant) -> Option<Duration> {
-        let in_use = self.is_in_use(now);
+        let (in_use, is_watched) = (self.is_in_use(now), self.is_watched);
         let path = self.path_mut(source)?;
         let position = path.outstanding.iter().position(|(known, _)| *known == token)?;
         let (_, sent) = path.outstanding.remove(position);
         path.note_answer(now - sent, now);
-        path.next = path.next_after_answer(in_use, now);
+        let is_only_probed = is_watched && path.kind() == PathKind::Lan && path.streak >= CONFIRM;
+        path.next = if is_only_probed { Some(now + PACE) } else { path.next_after_answer(in_use, now) };
         Some(now - sent)
     }
 

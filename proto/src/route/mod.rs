@@ -19,6 +19,12 @@ pub enum Target {
     Denied(PeerId),
 }
 
+impl Target {
+    fn is_of(self, peer: PeerId) -> bool {
+        matches!(self, Self::Peer(id) | Self::Denied(id) if id == peer)
+    }
+}
+
 /// Prefixes and their owners, for both families. Built when membership changes, then read only.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
@@ -43,6 +49,24 @@ impl RouteTable {
                 self.v6.insert(net.trunc(), target);
             }
         }
+    }
+
+    /// Makes what belongs to a peer lead to `target`.
+    pub fn hand_over(&mut self, peer: PeerId, target: Target) {
+        let v4 = self.v4.iter_mut().map(|(_, target)| target);
+        let v6 = self.v6.iter_mut().map(|(_, target)| target).chain(self.v6_hosts.values_mut());
+        for owner in v4.chain(v6).filter(|owner| owner.is_of(peer)) {
+            *owner = target;
+        }
+    }
+
+    /// Every prefix that belongs to a peer, whether policy lets us talk to it or not.
+    #[must_use]
+    pub fn prefixes_of(&self, peer: PeerId) -> Vec<IpNet> {
+        let v4 = self.v4.iter().map(|(net, target)| (IpNet::V4(net), target));
+        let v6 = self.v6.iter().map(|(net, target)| (IpNet::V6(net), target));
+        let hosts = self.v6_hosts.iter().map(|(bits, target)| (IpNet::from(IpAddr::from(bits.to_be_bytes())), target));
+        v4.chain(v6).chain(hosts).filter(|(_, target)| target.is_of(peer)).map(|(net, _)| net).collect()
     }
 
     /// The owner of the longest prefix that covers `address`.
@@ -90,6 +114,18 @@ mod tests {
                 prop_assert_eq!(table.lookup(address), longest.map(|(_, target)| *target));
             }
         }
+    }
+
+    #[test]
+    fn what_belongs_to_a_peer_is_handed_over_whole_and_nothing_else() {
+        let mut table = RouteTable::default();
+        let prefixes: [IpNet; 3] = ["10.1.0.0/16", "fd01::/16", "fd02::1/128"].map(|text| text.parse().unwrap());
+        prefixes.iter().for_each(|prefix| table.insert(*prefix, Target::Denied(PeerId(1))));
+        table.insert("10.2.0.0/16".parse().unwrap(), Target::Denied(PeerId(2)));
+        table.hand_over(PeerId(1), Target::Peer(PeerId(1)));
+        assert_eq!(table.prefixes_of(PeerId(1)), prefixes);
+        assert!(prefixes.iter().all(|net| table.lookup(net.addr()) == Some(Target::Peer(PeerId(1)))));
+        assert_eq!(table.lookup("10.2.0.1".parse().unwrap()), Some(Target::Denied(PeerId(2))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The first byte is the kind. A receiver ignores kinds and trailing bytes that it does not know, so that later versions
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
@@ -65,6 +65,47 @@ pub enum Control {
         /// Why.
         reason: RelayRefusal,
     },
+    /// To a neighbour on a LAN: I take packets as they are at these addresses of mine there, and send them so where you offer
+    /// the same. Good for some seconds.
+    DirectOffer {
+        /// In which families a probe of mine was answered from an address that you offered.
+        ready: Families,
+        /// At most [`MAX_ADDRESSES`], which replace those before.
+        addresses: Vec<IpAddr>,
+    },
+    /// No longer: send through this session.
+    DirectWithdraw,
+}
+
+/// Some of the two IP versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Those of these addresses.
+    #[must_use]
+    pub fn of(addresses: &[SocketAddr]) -> Self {
+        Self { v4: addresses.iter().any(SocketAddr::is_ipv4), v6: addresses.iter().any(SocketAddr::is_ipv6) }
+    }
+
+    /// Those in both.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self { v4: self.v4 && other.v4, v6: self.v6 && other.v6 }
+    }
+
+    const fn to_bits(self) -> u8 {
+        self.v4 as u8 | (self.v6 as u8) << 1
+    }
+
+    const fn of_bits(bits: u8) -> Self {
+        Self { v4: bits & 1 != 0, v6: bits & 2 != 0 }
+    }
 }
 
 /// Why a relay does not carry datagrams to somebody.
@@ -89,6 +130,8 @@ const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
 const NEXT_MAPPINGS: u8 = 11;
+const DIRECT_OFFER: u8 = 8;
+const DIRECT_WITHDRAW: u8 = 9;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -113,6 +156,14 @@ impl Control {
                 let (reason, rest) = body.split_first()?;
                 Some(Self::RelayRefused { target: key(rest)?, reason: RelayRefusal::of(*reason)? })
             }
+            DIRECT_OFFER => {
+                let (ready, rest) = body.split_first()?;
+                let (chunks, _) = rest.as_chunks::<16>();
+                let all = chunks.iter().take(MAX_ADDRESSES).map(|bytes| IpAddr::from(*bytes).to_canonical());
+                let addresses = all.filter(|ip| address::is_of_one_machine(*ip)).collect();
+                Some(Self::DirectOffer { ready: Families::of_bits(*ready), addresses })
+            }
+            DIRECT_WITHDRAW => Some(Self::DirectWithdraw),
             _ => None,
         }
     }
@@ -146,6 +197,11 @@ impl Control {
             Self::RelayRefused { target, reason } => {
                 write(&mut out, RELAY_REFUSED, &[&[*reason as u8], &target.0]);
             }
+            Self::DirectOffer { ready, addresses } => {
+                write(&mut out, DIRECT_OFFER, &[&[ready.to_bits()]]);
+                out.extend(addresses.iter().take(MAX_ADDRESSES).flat_map(|ip| address::ip_bytes(*ip)));
+            }
+            Self::DirectWithdraw => out.push(DIRECT_WITHDRAW),
         }
         out
     }
@@ -192,7 +248,6 @@ fn address(bytes: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     use proptest::prelude::*;
 
@@ -225,6 +280,15 @@ mod tests {
             (any::<u32>(), key.clone())
                 .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
             (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),
+            (any::<[bool; 2]>(), addresses()).prop_map(|([v4, v6], addresses)| Control::DirectOffer {
+                ready: Families { v4, v6 },
+                addresses: addresses
+                    .into_iter()
+                    .map(|(_, address)| address.ip())
+                    .filter(|ip| address::is_of_one_machine(*ip))
+                    .collect()
+            }),
+            Just(Control::DirectWithdraw),
         ]
     }
 
