@@ -65,7 +65,7 @@ fn way(world: &mut World, from: &EndpointName, to: &EndpointName) -> Option<Path
 }
 
 #[test]
-fn a_node_learns_the_class_of_its_nat_from_three_members_and_forgets_it_when_links_change() {
+fn a_node_learns_the_class_of_its_nat_from_three_members_and_forgets_it_when_addresses_change() {
     let up = NonZeroI16::new(1).map(NatClass::Sequential);
     let cases = [
         (NatPlan::HOME, Some(NatClass::EndpointIndependent)),
@@ -76,8 +76,11 @@ fn a_node_learns_the_class_of_its_nat_from_three_members_and_forgets_it_when_lin
     for (edge, (nat, expected)) in edges.iter().zip(cases) {
         assert_eq!(world.host(edge).node.nat_class(), expected, "{nat:?}");
         let now = world.now();
-        world.host(edge).node.handle_links(&[], now);
-        assert_eq!(world.host(edge).node.nat_class(), None);
+        let links = [[192, 168, 1, 10], [10, 0, 0, 10]].map(|address| [address.into()]);
+        for (link, expected) in [(0, expected), (0, expected), (1, None)] {
+            world.host(edge).node.handle_links(&links[link], now);
+            assert_eq!(world.host(edge).node.nat_class(), expected);
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Sightings {
         }
     }
 
-    /// The machine's network changed.
+    /// The machine has other addresses: it may be behind another NAT.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }

@@ -34,11 +34,14 @@ impl Node {
     /// Takes the addresses of this machine's interfaces that others may reach, without ports: the machine's network changed, or is
     /// told for the first time. Every path is probed anew.
     pub fn handle_links(&mut self, addresses: &[IpAddr], now: Instant) {
+        // Told anew without news, or for the first time, when first datagrams are on their way already.
+        if !self.local.is_empty() && self.local != addresses {
+            self.sightings.forget();
+        }
         self.local.clear();
         self.local.extend_from_slice(addresses);
         // What others saw belonged to the network before.
         self.observed.clear();
-        self.sightings.forget();
         let live: Vec<PeerId> = self.live.iter().copied().collect();
         for id in live {
             if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {

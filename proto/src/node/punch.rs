@@ -17,7 +17,7 @@ use crate::wire::Control;
 
 impl Node {
     /// What the NAT before this node does; `None` before three members at different addresses have seen it, and again after
-    /// the machine's network changed.
+    /// the machine's addresses changed.
     #[must_use]
     pub const fn nat_class(&self) -> Option<NatClass> {
         self.sightings.class()
