@@ -158,6 +158,7 @@ impl Reporter {
                 PeerState::Connected => State::Connected,
                 PeerState::Unreachable => State::Unreachable,
                 PeerState::Denied => State::Denied,
+                PeerState::RelayOnly => State::RelayOnly,
             },
             path: peer.path.map(|path| path.to_string()),
             paths: node
@@ -180,6 +181,7 @@ impl Reporter {
     fn reason(&self, peer: &PeerStatus, now: Instant) -> Option<String> {
         match (peer.state, &peer.permission) {
             (PeerState::Denied, Err(denial)) => Some(denial.to_string()),
+            (PeerState::RelayOnly, Err(denial)) => Some(format!("a session for relaying only: {denial}")),
             (PeerState::Unreachable, _) if peer.candidates.is_empty() && peer.path.is_none() => {
                 Some("it cannot be dialled: it has no public_addresses, and has not contacted this node".to_owned())
             }
@@ -192,7 +194,8 @@ impl Reporter {
                 }
                 Some(text)
             }
-            (PeerState::Idle | PeerState::Connecting | PeerState::Connected | PeerState::Denied, _) => None,
+            (PeerState::Idle | PeerState::Connecting | PeerState::Connected, _)
+            | (PeerState::Denied | PeerState::RelayOnly, Ok(_)) => None,
         }
     }
 

@@ -124,6 +124,8 @@ pub(crate) enum State {
     Connected,
     Unreachable,
     Denied,
+    /// Policy keeps it from us, and a session is up in which one of the two relays for the other.
+    RelayOnly,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

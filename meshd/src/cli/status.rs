@@ -79,6 +79,7 @@ fn row(peer: &PeerLine) -> [String; COLUMNS] {
         State::Connected => "connected",
         State::Unreachable => "unreachable",
         State::Denied => "denied",
+        State::RelayOnly => "relay only",
     };
     let dash = || "-".to_owned();
     let ago = |seconds: f64| format!("{} ago", span(Duration::from_secs_f64(seconds.max(0.0))));

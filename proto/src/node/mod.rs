@@ -8,6 +8,7 @@
 //! The node reads no clock and draws no randomness: `now` and a seed are given. It does no I/O, and no lock is in it.
 
 mod control;
+mod detail;
 mod handshake;
 mod order;
 mod path;
@@ -16,7 +17,8 @@ mod relay;
 mod session;
 
 pub use control::ProbeError;
-pub(crate) use relay::Asked;
+pub use detail::{Observed, PeerDetail, SessionDetail, Tries};
+pub use relay::{Answer, Asked};
 
 use order::Order;
 use path::Observation;

@@ -55,11 +55,25 @@ pub(super) struct Relaying {
 }
 
 /// What became of asking a relay for a peer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    relay: PeerId,
-    at: Instant,
-    refused: Option<RelayRefusal>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Whom.
+    pub relay: PeerId,
+    /// When it was asked, or when it answered.
+    pub at: Instant,
+    /// What it said.
+    pub answer: Answer,
+}
+
+/// What a relay says when it is asked for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet; it may not even be connected.
+    Awaited,
+    /// The channel is there.
+    Opened,
+    /// There is none, or no longer.
+    Refused(RelayRefusal),
 }
 
 impl Node {
@@ -70,12 +84,13 @@ impl Node {
         let relays = self.relays_for(id, &name);
         for relay in relays {
             let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-            let pause = |asked: &Asked| if asked.refused.is_some() { REFUSED_FOR } else { ASK_AGAIN };
+            let pause =
+                |asked: &Asked| if matches!(asked.answer, Answer::Refused(_)) { REFUSED_FOR } else { ASK_AGAIN };
             if live.asked.iter().any(|asked| asked.relay == relay && now - asked.at < pause(asked)) {
                 continue;
             }
             live.asked.retain(|asked| asked.relay != relay);
-            live.asked.push(Asked { relay, at: now, refused: None });
+            live.asked.push(Asked { relay, at: now, answer: Answer::Awaited });
             if self.peer(relay).is_some_and(|relay| relay.current().is_some()) {
                 self.send_control(relay, &Control::RelayOpen { target: key }, now);
             } else {
@@ -108,6 +123,7 @@ impl Node {
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
         live.paths.add(locator, Origin::Relay, now);
+        note_answer(&mut live.asked, relay, Answer::Opened, now);
         let waiting =
             live.attempt.as_ref().map(|attempt| attempt.message.clone()).filter(|message| !message.is_empty());
         if let Some(message) = waiting {
@@ -128,9 +144,7 @@ impl Node {
         let Some(id) = self.by_key.get(&self.peers, target) else { return };
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         live.paths.retain(Origin::Relay, |known| known.address != address);
-        for asked in live.asked.iter_mut().filter(|asked| asked.relay == relay) {
-            (asked.at, asked.refused) = (now, Some(reason));
-        }
+        note_answer(&mut live.asked, relay, Answer::Refused(reason), now);
         self.tend_paths(id, now);
     }
 
@@ -165,7 +179,7 @@ impl Node {
     }
 
     /// Where a relay is reached; a relay behind a relay is none.
-    fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
+    pub(super) fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
         let relay = self.peer(relay).filter(|peer| peer.is_relay)?;
         relay.remote.filter(|remote| remote.channel.is_none()).map(|remote| remote.address)
     }
@@ -264,6 +278,12 @@ impl Node {
         let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));
         self.table.channels = Arc::new(rows.collect());
         self.is_table_dirty = true;
+    }
+}
+
+fn note_answer(all: &mut [Asked], relay: PeerId, answer: Answer, now: Instant) {
+    for asked in all.iter_mut().filter(|asked| asked.relay == relay) {
+        (asked.at, asked.answer) = (now, answer);
     }
 }
 
