@@ -88,3 +88,33 @@ fn a_session_for_relaying_is_told_from_one_that_policy_allows() {
         assert_eq!(world.host(at).node.peer_status(peer).unwrap().state, PeerState::RelayOnly);
     }
 }
+
+#[test]
+fn a_relay_tells_for_whom_it_carries_and_how_much_and_keeps_the_sum_when_they_leave() {
+    let (mut world, [hub, one, two]) = lonely(4);
+    assert_eq!(world.host(&one).node.relaying().map(|relaying| relaying.channels), None, "an edge");
+    let mut told = world.members.clone();
+    told.endpoints.iter_mut().filter(|known| known.kind == Kind::Edge).for_each(|edge| edge.public_addresses.clear());
+    world.start_with(&two, &told);
+    world.step(&two);
+    world.run_for(seconds(2));
+    world.send(&one, &two, 1);
+    world.run_for(seconds(1));
+    let relaying = world.host(&hub).node.relaying().unwrap();
+    let ids = [world.peer(&hub, &one), world.peer(&hub, &two)];
+    let mut members: Vec<_> = relaying.members.iter().map(|member| (member.peer, member.channels)).collect();
+    members.sort_unstable();
+    assert_eq!((relaying.channels, members), (1, ids.map(|id| (id, 1)).to_vec()));
+    let of = |id| relaying.members.iter().find(|member| member.peer == id).unwrap().account;
+    let (first, second) = (of(ids[0]), of(ids[1]));
+    assert!(first.sent.datagrams >= 2 && first.sent.bytes >= 152, "handshake and packet: {first:?}");
+    assert_eq!((first.sent, first.received), (second.received, second.sent));
+    assert_eq!(relaying.all.sent, relaying.all.received);
+    let before = relaying.all;
+    world.kill(&one);
+    world.kill(&two);
+    world.run_for(seconds(600));
+    let after = world.host(&hub).node.relaying().unwrap();
+    assert!(after.channels == 0 && after.members.is_empty(), "{after:?}");
+    assert!(after.all.sent.datagrams >= before.sent.datagrams, "{after:?}");
+}

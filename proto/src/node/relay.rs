@@ -12,6 +12,7 @@ use rand_chacha::rand_core::Rng as _;
 use ring::digest;
 
 use super::Node;
+use crate::account::{Account, AccountStatus};
 use crate::data::ChannelRow;
 use crate::id::{EndpointName, PeerId, PublicKey};
 use crate::member::Kind;
@@ -39,7 +40,7 @@ const MAX_OF_MEMBER: usize = 1024;
 const MAX_CHANNELS: usize = 32_768;
 
 /// One direction between two members, at the relay.
-struct Leg {
+pub(super) struct Leg {
     from: PeerId,
     to: PeerId,
     /// The channel of the other direction.
@@ -49,9 +50,13 @@ struct Leg {
 /// What a node does for others.
 #[derive(Default)]
 pub(super) struct Relaying {
-    legs: BTreeMap<Channel, Leg>,
-    by_pair: BTreeMap<(PeerId, PeerId), Channel>,
-    meters: BTreeMap<PeerId, Arc<Meter>>,
+    pub(super) legs: BTreeMap<Channel, Leg>,
+    pub(super) by_pair: BTreeMap<(PeerId, PeerId), Channel>,
+    pub(super) accounts: BTreeMap<PeerId, Arc<Account>>,
+    /// Those of members that have left, together.
+    pub(super) left: AccountStatus,
+    /// What all members together may have carried; made with the first channel.
+    total: Option<Arc<Meter>>,
 }
 
 /// What became of asking a relay for a peer.
@@ -197,7 +202,7 @@ impl Node {
     }
 
     fn open_channel(&mut self, from: PeerId, target: &PublicKey) -> Result<(Channel, PeerId, Channel), RelayRefusal> {
-        let rate = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
+        let rates = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
         let to = self.by_key.get(&self.peers, target).filter(|to| *to != from).ok_or(RelayRefusal::Absent)?;
         let is_here = |id| self.peer(id).is_some_and(|peer| peer.current().is_some());
         if !is_here(to) || !is_here(from) {
@@ -223,8 +228,9 @@ impl Node {
         for (id, from, to, back) in [(channel, from, to, back), (back, to, from, channel)] {
             self.relaying.legs.insert(id, Leg { from, to, back });
             self.relaying.by_pair.insert((from, to), id);
-            self.relaying.meters.entry(from).or_insert_with(|| Arc::new(Meter::new(rate)));
+            self.relaying.accounts.entry(from).or_insert_with(|| Arc::new(Account::new(rates.member)));
         }
+        self.relaying.total.get_or_insert_with(|| Arc::new(Meter::new(rates.total)));
         self.publish_channels();
         Ok((channel, to, back))
     }
@@ -242,6 +248,9 @@ impl Node {
     pub(super) fn close_channels(&mut self, id: PeerId, now: Instant) {
         let of_member = self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX)));
         let pairs: Vec<(PeerId, Channel)> = of_member.map(|((_, to), channel)| (*to, *channel)).collect();
+        if let Some(account) = self.relaying.accounts.remove(&id) {
+            self.relaying.left += account.status();
+        }
         if pairs.is_empty() {
             return;
         }
@@ -256,7 +265,6 @@ impl Node {
                 self.send_control(to, &Control::RelayRefused { target, reason: RelayRefusal::Absent }, now);
             }
         }
-        self.relaying.meters.remove(&id);
         self.publish_channels();
     }
 
@@ -272,8 +280,10 @@ impl Node {
     fn publish_channels(&mut self) {
         let address = |id: PeerId| self.peer(id)?.remote.filter(|r| r.channel.is_none()).map(|r| r.address);
         let row = |leg: &Leg| {
-            let meter = Arc::clone(self.relaying.meters.get(&leg.from)?);
-            Some(Arc::new(ChannelRow { from: address(leg.from)?, to: address(leg.to)?, channel: leg.back, meter }))
+            let account = |id: PeerId| self.relaying.accounts.get(&id).cloned();
+            let (sender, receiver, total) = (account(leg.from)?, account(leg.to)?, self.relaying.total.clone()?);
+            let (from, to, channel) = (address(leg.from)?, address(leg.to)?, leg.back);
+            Some(Arc::new(ChannelRow { from, to, channel, sender, receiver, total }))
         };
         let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));
         self.table.channels = Arc::new(rows.collect());
