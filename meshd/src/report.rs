@@ -1,23 +1,29 @@
 //! The status report: what the core knows, in an operator's words.
 
+mod detail;
+mod history;
+mod netcheck;
+mod paths;
+
+pub(crate) use history::disconnect_text;
+pub(crate) use paths::reply;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
+use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Endpoint, Kind, Members};
+use proto::member::{Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
-use proto::path::PathStatus;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
 use proto::time::Instant;
 
-use crate::api::model::{
-    GatewayLine, Health, NodeStatus, Outside, PathLine, PeerLine, ServerLine, Severity, State, Status,
-};
+use crate::api::model::{GatewayLine, Health, NodeStatus, Outside, PeerLine, ServerLine, Severity, State, Status};
 use crate::host::Host;
 use crate::nat::NatStatus;
 use crate::resolver::Resolved;
+use history::History;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
 const MAX_SEND_ERRORS: usize = 16;
@@ -53,6 +59,11 @@ pub(crate) struct Reporter {
     node: NodeStatus,
     started: Instant,
     addresses: BTreeMap<EndpointName, MeshAddresses>,
+    /// Of those endpoints that have some.
+    subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
+    /// Where the mesh file says that this node may be dialled.
+    public_addresses: Vec<String>,
+    history: History,
     unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
     send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
     state_error: Option<String>,
@@ -63,10 +74,15 @@ impl Reporter {
     /// For a node that starts now. `warnings` are those of the configuration.
     pub(crate) fn new(node: NodeStatus, members: &Members, warnings: Vec<String>, started: Instant) -> Self {
         let addresses = |e: &Endpoint| (e.name.clone(), MeshAddresses::of(e, members));
+        let own = members.endpoints.iter().find(|endpoint| endpoint.name.as_str() == node.name);
+        let own_addresses = own.into_iter().flat_map(|own| &own.public_addresses);
         Self {
+            public_addresses: own_addresses.map(public_address).collect(),
             node,
             started,
             addresses: members.endpoints.iter().map(addresses).collect(),
+            subnets: members.endpoints.iter().filter_map(subnets).collect(),
+            history: History::default(),
             unresolved: BTreeMap::new(),
             send_errors: BTreeMap::new(),
             state_error: None,
@@ -135,6 +151,7 @@ impl Reporter {
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
             peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
             outside: outside(nat),
+            relaying: detail::relaying(node),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
@@ -143,6 +160,8 @@ impl Reporter {
     fn line(&self, node: &Node, peer: &PeerStatus, now: Instant) -> PeerLine {
         use std::sync::atomic::Ordering::Relaxed;
         let addresses = self.addresses.get(&peer.name).into_iter().flat_map(MeshAddresses::iter);
+        let id = node.peer_id(&peer.name);
+        let probed = id.map(|id| node.peer_paths(id, now)).unwrap_or_default();
         PeerLine {
             name: peer.name.to_string(),
             kind: match peer.kind {
@@ -161,10 +180,9 @@ impl Reporter {
                 PeerState::RelayOnly => State::RelayOnly,
             },
             path: peer.path.map(|path| path.to_string()),
-            paths: node
-                .peer_id(&peer.name)
-                .map(|id| node.peer_paths(id, now).iter().map(path_line).collect())
-                .unwrap_or_default(),
+            path_kind: id.zip(peer.path).map(|(id, path)| paths::kind(node, id, path, now).name().to_owned()),
+            via: peer.path.and_then(|path| paths::via(node, path)),
+            paths: probed.iter().map(|path| paths::probed(node, path, now)).collect(),
             last_handshake_seconds_ago: peer.last_handshake.map(|at| (now - at).as_secs_f64()),
             rx_bytes: peer.activity.rx_bytes.load(Relaxed),
             tx_bytes: peer.activity.tx_bytes.load(Relaxed),
@@ -293,6 +311,7 @@ fn warning(text: String) -> Health {
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
+
 fn outside(nat: &NatStatus) -> Outside {
     let gateways = nat.gateways.iter().map(|known| GatewayLine {
         interface: known.interface.clone(),
@@ -310,15 +329,15 @@ fn outside(nat: &NatStatus) -> Outside {
     Outside { gateways: gateways.collect(), stun_servers: servers.collect() }
 }
 
-fn path_line(path: &PathStatus) -> PathLine {
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    PathLine {
-        address: path.locator.to_string(),
-        kind: path.kind.name().to_owned(),
-        origin: path.origin.name().to_owned(),
-        state: path.state.name().to_owned(),
-        rtt_us: path.rtt.map(micros),
-        jitter_us: micros(path.jitter),
-        loss_per_mille: path.loss,
+/// The prefixes behind an endpoint, if it has any.
+fn subnets(endpoint: &Endpoint) -> Option<(EndpointName, Box<[IpNet]>)> {
+    let all: Vec<IpNet> = endpoint.node_subnets.iter().chain(&endpoint.subnets).copied().collect();
+    (!all.is_empty()).then(|| (endpoint.name.clone(), all.into_boxed_slice()))
+}
+
+fn public_address(address: &PublicAddress) -> String {
+    match &address.host {
+        Dial::Ip(ip) => SocketAddr::new(*ip, address.port).to_string(),
+        Dial::Name(name) => format!("{name}:{}", address.port),
     }
 }

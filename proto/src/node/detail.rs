@@ -1,6 +1,6 @@
 //! What a node knows of one peer, and of how others see the node itself: for an operator who asks why things are as they are.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Asked, Node};
 use crate::id::PeerId;
@@ -87,6 +87,12 @@ impl Node {
         self.observed.iter().map(|seen| Observed { by: seen.by, address: seen.address, at: seen.at })
     }
 
+    /// The addresses of this machine's interfaces that others may reach.
+    #[must_use]
+    pub fn links(&self) -> &[IpAddr] {
+        &self.local
+    }
+
     /// The members that relay, by name.
     #[must_use]
     pub fn relays(&self) -> &[PeerId] {
@@ -105,11 +111,13 @@ impl Node {
         self.relays.iter().copied().find(|relay| self.relay_address(*relay) == Some(address))
     }
 
-    /// Measures the paths of a peer in session anew.
-    pub fn remeasure(&mut self, id: PeerId, now: Instant) {
-        if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
-            live.paths.restart(now);
-            self.tend_paths(id, now);
+    /// Probes the paths of every relay in session anew.
+    pub fn remeasure_relays(&mut self, now: Instant) {
+        for id in self.relays.clone() {
+            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+                live.paths.restart(now);
+                self.tend_paths(id, now);
+            }
         }
     }
 
