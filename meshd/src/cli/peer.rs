@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::status::{health, path_text, route, state_text};
-use super::text::{NONE, ago, bytes, milliseconds, or_none, percent, span, table};
+use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, span, table};
 use crate::api::detail::{CarriedLine, PeerReport};
 use crate::api::model::PathLine;
 
@@ -39,7 +39,7 @@ pub(super) fn render(report: &PeerReport) -> String {
 fn facts(report: &PeerReport) -> Vec<(&'static str, String)> {
     let peer = &report.peer;
     let some = |texts: &[String]| Some(texts.join(" ")).filter(|text| !text.is_empty());
-    let packets = |count: u64, size: u64| format!("{} in {count} packets", bytes(size));
+    let packets = |number: u64, size: u64| format!("{} in {}", bytes(size), count(number, "packet"));
     let traffic = format!(
         "{} received, {} sent",
         packets(peer.rx_packets, peer.rx_bytes),
@@ -64,22 +64,24 @@ fn session(report: &PeerReport) -> Option<String> {
     let cipher = report.peer.cipher.as_deref().unwrap_or(NONE);
     let age = span(Duration::from_secs_f64(session.age_seconds.max(0.0)));
     let by = if session.is_initiator { "this node" } else { "the peer" };
-    Some(format!("{index}, {cipher}, {age} old, begun by {by}, {} rekeys before", report.peer.rekeys))
+    Some(format!("{index}, {cipher}, {age} old, begun by {by}, {} before", count(report.peer.rekeys, "rekey")))
 }
 
 fn handshake(report: &PeerReport) -> Option<String> {
     let tried = report.handshake.as_ref()?;
     let time = span(Duration::from_secs_f64(tried.seconds.max(0.0)));
     let end = tried.given_up_seconds_ago.map_or_else(|| "goes on".to_owned(), |at| format!("given up {}", ago(at)));
-    Some(format!("no answer to {} initiations in {time}, {end}", tried.initiations))
+    Some(format!("no answer to {} in {time}, {end}", count(tried.initiations.into(), "initiation")))
 }
 
 fn relayed(carried: &CarriedLine) -> String {
     let CarriedLine { rx_datagrams, rx_bytes, tx_datagrams, tx_bytes, limited_datagrams } = carried;
     format!(
-        "{} in {rx_datagrams} datagrams from it, {} in {tx_datagrams} for it, {limited_datagrams} kept back by the limits",
+        "{} in {} from it, {} in {} for it, {limited_datagrams} kept back by the limits",
         bytes(*rx_bytes),
-        bytes(*tx_bytes)
+        count(*rx_datagrams, "datagram"),
+        bytes(*tx_bytes),
+        count(*tx_datagrams, "datagram")
     )
 }
 
@@ -105,7 +107,8 @@ fn row(path: &PathLine) -> [String; HEAD.len()] {
         path.state.clone(),
         or_none(path.rtt_us, milliseconds),
         or_none(path.rtt_us, |_| milliseconds(path.jitter_us)),
-        or_none(probed, |path| percent(path.loss_per_mille)),
+        // Of a place that never answered it says nothing that the problem does not.
+        or_none(probed.filter(|path| path.rtt_us.is_some()), |path| percent(path.loss_per_mille)),
         or_none(path.mtu, |mtu| format!("{mtu} B")),
         or_none(probed, |path| path.probes.to_string()),
         or_none(path.last_answer_seconds_ago, ago),
@@ -137,7 +140,7 @@ mod tests {
 
 CANDIDATE                FROM       STATE   RTT      JITTER   LOSS  MTU     PROBES  ANSWERED  PROBLEM
 relay hub.connector      relay      active  12.3 ms  0.40 ms  12 %  1400 B  7       2s ago
-direct 192.168.1.4:6374  interface  silent  -        -        80 %  -       12      -         no answer to 12 probes
+direct 192.168.1.4:6374  interface  silent  -        -        -     -       12      -         no answer to 12 probes
 
 history:
    1m05s ago  connected over relay hub.connector
@@ -165,7 +168,7 @@ health:
             "there.two (edge), unreachable\n",
             "handshake   no answer to 20 initiations in 1m30s, given up 5s ago",
             "relays      for others",
-            "relayed     100 B in 1 datagrams from it, 200 B in 2 for it, 0 kept back by the limits",
+            "relayed     100 B in 1 datagram from it, 200 B in 2 datagrams for it, 0 kept back by the limits",
             "no candidates:",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::text::{NONE, bytes, milliseconds, or_none, percent, rate, span, table};
+use super::text::{NONE, bytes, count, milliseconds, or_none, percent, rate, span, table};
 use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
 use crate::api::detail::{PeerReport, RelayingLine};
@@ -138,11 +138,11 @@ fn row(peer: &PeerLine) -> [String; HEAD.len()] {
 fn relayed(relaying: &RelayingLine) -> String {
     let RelayingLine { rate_bits_per_second, member_rate_bits_per_second, channels, members, total } = relaying;
     format!(
-        "relays for {} members over {channels} channels: {} in {} datagrams so far, {} kept back by the limits ({} for each, {} \
-         for all)",
-        members.len(),
+        "relays for {} over {}: {} in {} so far, {} kept back by the limits ({} for each, {} for all)",
+        count(members.len() as u64, "member"),
+        count(*channels as u64, "channel"),
         bytes(total.rx_bytes),
-        total.rx_datagrams,
+        count(total.rx_datagrams, "datagram"),
         total.limited_datagrams,
         rate(*member_rate_bits_per_second),
         rate(*rate_bits_per_second)
@@ -210,7 +210,7 @@ pub(super) mod tests {
         .unwrap();
         assert_eq!(
             relayed(&relaying),
-            "relays for 1 members over 1 channels: 4.00 KiB in 4 datagrams so far, 3 kept back by the limits (100 Mbit/s for \
+            "relays for 1 member over 1 channel: 4.00 KiB in 4 datagrams so far, 3 kept back by the limits (100 Mbit/s for \
              each, 1 Gbit/s for all)"
         );
     }

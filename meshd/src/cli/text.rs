@@ -43,6 +43,11 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// So many of something.
+pub(super) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A data rate in the longest unit that needs no fraction.
 pub(super) fn rate(bits_per_second: u64) -> String {
     let units = [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000)];
