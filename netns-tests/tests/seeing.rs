@@ -11,7 +11,7 @@ const HUB: &str = "hub.connector";
 const ONE: &str = "here.one";
 const TWO: &str = "there.two";
 
-/// Two edges behind NATs that map alike for all, which cannot reach each other while `wall` stands, and a public connector.
+/// Two edges behind NATs that map alike for all, and a public connector.
 fn pair(internet: &Internet<'_>, lab: &Lab) -> (Mesh, [Host; 2]) {
     let (hub, _link) = internet.host("hub", 1);
     let mut mesh = Mesh::new(lab, "pair");
