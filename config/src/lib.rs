@@ -18,6 +18,7 @@ mod load;
 mod mesh;
 mod model;
 mod node;
+mod rate;
 mod read;
 mod scalar;
 mod shape;
@@ -30,8 +31,9 @@ pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Config, DataplaneConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
-    LogLevel, Mesh, NatConfig, NodeConfig, Offload, SessionConfig, StateConfig,
+    LogLevel, Mesh, NatConfig, NodeConfig, Offload, RelayConfig, SessionConfig, StateConfig,
 };
+pub use rate::{Rate, RateError};
 pub use suggest::nearest;
 
 #[cfg(test)]

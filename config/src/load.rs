@@ -273,6 +273,7 @@ fn config(
         listen: node.listen,
         lan: node.lan.config,
         nat: node.nat,
+        relay: node.relay,
         session: node.session,
         dataplane: node.dataplane,
         api: node.api,

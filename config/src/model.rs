@@ -11,6 +11,8 @@ use proto::member::{Members, PublicAddress};
 use proto::wire::Suites;
 use wildmatch::WildMatch;
 
+use crate::rate::Rate;
+
 /// Everything that a node is configured with. Every value in it has been checked.
 #[derive(Debug)]
 pub struct Config {
@@ -24,6 +26,8 @@ pub struct Config {
     pub lan: LanConfig,
     /// How the node makes itself reachable behind a NAT.
     pub nat: NatConfig,
+    /// How much the node carries for others, where it relays.
+    pub relay: RelayConfig,
     /// How long sessions and their keys live.
     pub session: SessionConfig,
     /// The packet workers.
@@ -148,6 +152,15 @@ pub struct NatConfig {
 impl NatConfig {
     /// Most STUN servers: two tell whether a NAT maps by destination, the others are for when those are away.
     pub const MAX_STUN_SERVERS: usize = 8;
+}
+
+/// `[relay]`: how much the node carries for others, where it relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// For all members together.
+    pub rate: Rate,
+    /// For each member, by what it sends.
+    pub member_rate: Rate,
 }
 
 /// `[session]`: how long sessions and their keys live.

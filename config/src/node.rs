@@ -12,9 +12,10 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{Fault, quote};
 use crate::lan::{self, LanTable};
 use crate::model::{
-    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, SessionConfig,
-    StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, RelayConfig,
+    SessionConfig, StateConfig,
 };
+use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
 use crate::{address, scalar, shape};
 
@@ -40,6 +41,10 @@ const IDLE_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::
 /// Below the 30 s after which the hastiest NATs forget a UDP mapping (RFC 4787 §4.3 asks for 2 min and is not heard).
 const KEEPALIVE: Duration = Duration::from_secs(25);
 const KEEPALIVE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// What one core relays without strain.
+const RELAY_RATE: Rate = Rate::from_megabits(1000);
+/// A tenth of that, so that no member keeps the others from theirs.
+const RELAY_MEMBER_RATE: Rate = Rate::from_megabits(100);
 const SOCKET: &str = "/run/meshd/meshd.sock";
 /// `sun_path` has 108 bytes, one of them the NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
@@ -71,6 +76,7 @@ pub(crate) struct NodeFile {
     /// Whether the file names a port, and where.
     pub(crate) port_at: Option<usize>,
     pub(crate) nat: NatConfig,
+    pub(crate) relay: RelayConfig,
     pub(crate) session: SessionConfig,
     /// Whether the file names a keep-alive, and where.
     pub(crate) keepalive_at: Option<usize>,
@@ -105,6 +111,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         lan: lan::read(reader, root),
         port_at: place(listen, "port"),
         nat: nat(reader, root),
+        relay: relay(reader, root),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),
         dataplane: dataplane(reader, root),
@@ -209,6 +216,13 @@ fn nat(reader: &mut Reader<'_>, root: &DeTable<'_>) -> NatConfig {
         reader.report_key(section, "stun_servers", extra.at, fault.help("keep two or three that answer reliably"));
     }
     NatConfig { port_mapping, stun_servers: servers.into_iter().map(|server| server.value).collect(), punch }
+}
+
+fn relay(reader: &mut Reader<'_>, root: &DeTable<'_>) -> RelayConfig {
+    let section = reader.section(root, &shape::RELAY);
+    let mut rate =
+        |key: &str, default: Rate| reader.optional(section, key, rate::read).map_or(default, |rate| rate.value);
+    RelayConfig { rate: rate("rate", RELAY_RATE), member_rate: rate("member_rate", RELAY_MEMBER_RATE) }
 }
 
 fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use config::{Config, DataplaneConfig, LanMode, Offload};
 use ipnet::IpNet;
+use proto::account::RelayRates;
 use proto::data::Published;
 use proto::data::batch::MAX_SEND;
 use proto::handshake::{Identity, Offer};
@@ -51,9 +52,6 @@ const TX_QUEUE: u32 = 500;
 /// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
 /// rest, few enough for a small machine in a mesh of a thousand names.
 const MAX_LOOKUPS: usize = 16;
-
-/// Bytes a second that a relay carries for each member, until it is told otherwise: 100 Mbit/s.
-const RELAY_RATE: u64 = 12_500_000;
 
 /// Runs the daemon until a signal stops it.
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
@@ -331,12 +329,16 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         // Whoever can be dialled need not keep a way open.
         port: parts.port,
         punch: config.nat.punch,
-        relay: own.relays().then_some(RELAY_RATE),
+        relay: own.relays().then_some(relay_rates(config)),
         lan: lan_policy(config),
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
     let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };
     Ok(Node::new(settings, *seed, wall, clock.now()))
+}
+
+fn relay_rates(config: &Config) -> RelayRates {
+    RelayRates { total: config.relay.rate.bytes(), member: config.relay.member_rate.bytes() }
 }
 
 fn offer(config: &Config, parts: &Parts) -> Offer {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::data::{Published, Punt};
-use proto::event::{Disconnect, Event};
+use proto::event::Event;
 use proto::id::PeerId;
 use proto::node::Node;
 use proto::path::Origin;
@@ -20,7 +20,7 @@ use crate::dataplane::socket::UdpSender;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
-use crate::report::Reporter;
+use crate::report::{Reporter, disconnect_text, reply};
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
 use crate::sys::heap;
@@ -187,6 +187,7 @@ impl Driver {
     }
 
     fn handle_event(&mut self, event: &Event) {
+        self.reporter.note_event(&self.node, event, self.clock.now());
         let name = |peer: &PeerId| self.node.peer_name(*peer).map_or("?", |name| name.as_str());
         match event {
             Event::Connected { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "connected"),
@@ -194,23 +195,16 @@ impl Driver {
             Event::Moved { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "peer moved"),
             Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer is unreachable"),
             Event::Disconnected { peer, reason } => {
-                let reason = match reason {
-                    Disconnect::Idle => "idle",
-                    Disconnect::Expired => "expired",
-                    Disconnect::Closed => "closed by the peer",
-                    Disconnect::Removed => "no longer allowed",
-                };
-                tracing::info!(peer = name(peer), reason, "disconnected");
+                tracing::info!(peer = name(peer), reason = disconnect_text(*reason), "disconnected");
             }
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);
                 tracing::warn!(peer, %source, %reason, "handshake refused");
             }
             Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
-            Event::ProbeReply { token, source, rtt, .. } => {
+            Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {
-                    let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
-                    let _ = answer.send(Ok(PingReply { rtt_us, path: source.to_string() }));
+                    let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));
                 }
             }
         }
@@ -222,17 +216,26 @@ impl Driver {
                 let outside = crate::report::Surroundings { nat: self.nat.status(), lan: self.lan.picture() };
                 let _ = answer.send(self.reporter.status(&self.node, &self.host, &outside, self.clock.now()));
             }
+            Call::Peer { name, answer } => {
+                let _ = answer.send(self.reporter.peer(&self.node, &name, self.clock.now()));
+            }
+            Call::NetCheck(answer) => {
+                let _ = answer.send(self.reporter.netcheck(&self.node, &self.nat.status(), self.clock.now()));
+            }
+            Call::Measure => {
+                self.nat.ask_anew();
+                self.node.remeasure_relays(self.clock.now());
+            }
             Call::Ping { name, answer } => self.ping(&name, answer),
         }
     }
 
     fn ping(&mut self, name: &str, answer: oneshot::Sender<Result<PingReply, String>>) {
         self.pings.retain(|_, waiting| !waiting.is_closed());
-        let peer = name.parse().ok().and_then(|name| self.node.peer_id(&name));
-        let result = match peer {
-            None => Err(self.reporter.unknown_name(name)),
-            Some(_) if self.pings.len() >= MAX_PINGS => Err("too many pings wait for replies".to_owned()),
-            Some(peer) => self.node.probe(peer, self.clock.now()).map_err(|error| format!("{name}: {error}")),
+        let result = match self.reporter.find(&self.node, name) {
+            Err(error) => Err(error),
+            Ok(_) if self.pings.len() >= MAX_PINGS => Err("too many pings wait for replies".to_owned()),
+            Ok(peer) => self.node.probe(peer, self.clock.now()).map_err(|error| format!("{name}: {error}")),
         };
         match result {
             Ok(token) => {

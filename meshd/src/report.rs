@@ -1,26 +1,31 @@
 //! The status report: what the core knows, in an operator's words.
 
+mod around;
+mod detail;
+mod history;
+mod netcheck;
+mod paths;
+
+pub(crate) use history::disconnect_text;
+pub(crate) use paths::reply;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
+use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Endpoint, Kind, Members};
-use proto::nat::NatClass;
+use proto::member::{Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
-use proto::path::PathStatus;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
 use proto::time::Instant;
 
-use crate::api::model::{
-    GatewayLine, Health, LanInterfaceLine, LanLine, NatLine, NeighbourLine, NodeStatus, Outside, PathLine, PeerLine, ServerLine,
-    Severity, State, Status,
-};
+use crate::api::model::{Health, NodeStatus, PeerLine, Severity, State, Status};
 use crate::host::Host;
 use crate::lan::LanPicture;
 use crate::nat::NatStatus;
 use crate::resolver::Resolved;
+use history::History;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
 const MAX_SEND_ERRORS: usize = 16;
@@ -64,6 +69,11 @@ pub(crate) struct Reporter {
     node: NodeStatus,
     started: Instant,
     addresses: BTreeMap<EndpointName, MeshAddresses>,
+    /// Of those endpoints that have some.
+    subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
+    /// Where the mesh file says that this node may be dialled.
+    public_addresses: Vec<String>,
+    history: History,
     unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
     send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
     state_error: Option<String>,
@@ -74,10 +84,15 @@ impl Reporter {
     /// For a node that starts now. `warnings` are those of the configuration.
     pub(crate) fn new(node: NodeStatus, members: &Members, warnings: Vec<String>, started: Instant) -> Self {
         let addresses = |e: &Endpoint| (e.name.clone(), MeshAddresses::of(e, members));
+        let own = members.endpoints.iter().find(|endpoint| endpoint.name.as_str() == node.name);
+        let own_addresses = own.into_iter().flat_map(|own| &own.public_addresses);
         Self {
+            public_addresses: own_addresses.map(public_address).collect(),
             node,
             started,
             addresses: members.endpoints.iter().map(addresses).collect(),
+            subnets: members.endpoints.iter().filter_map(subnets).collect(),
+            history: History::default(),
             unresolved: BTreeMap::new(),
             send_errors: BTreeMap::new(),
             state_error: None,
@@ -145,8 +160,9 @@ impl Reporter {
             version: 1,
             node: NodeStatus { uptime_seconds: (now - self.started).as_secs(), ..self.node.clone() },
             peers: peers.iter().map(|peer| self.line(node, peer, now)).collect(),
-            outside: outside(&around.nat, node.nat_class()),
-            lan: around.lan.as_ref().map(|picture| lan_line(picture, node, &drops)),
+            outside: around::outside(&around.nat, node.nat_class()),
+            lan: around.lan.as_ref().map(|picture| around::lan(picture, node, &drops)),
+            relaying: detail::relaying(node),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }
@@ -155,6 +171,7 @@ impl Reporter {
     fn line(&self, node: &Node, peer: &PeerStatus, now: Instant) -> PeerLine {
         use std::sync::atomic::Ordering::Relaxed;
         let addresses = self.addresses.get(&peer.name).into_iter().flat_map(MeshAddresses::iter);
+        let id = node.peer_id(&peer.name);
         PeerLine {
             name: peer.name.to_string(),
             kind: match peer.kind {
@@ -170,9 +187,12 @@ impl Reporter {
                 PeerState::Connected => State::Connected,
                 PeerState::Unreachable => State::Unreachable,
                 PeerState::Denied => State::Denied,
+                PeerState::RelayOnly => State::RelayOnly,
             },
             path: peer.path.map(|path| path.to_string()),
-            paths: node.peer_id(&peer.name).map(|id| path_lines(node, id, now)).unwrap_or_default(),
+            path_kind: id.zip(peer.path).map(|(id, path)| paths::kind(node, id, path, now).name().to_owned()),
+            via: peer.path.and_then(|path| paths::via(node, path)),
+            paths: id.map(|id| paths::probed_of(node, id, now)).unwrap_or_default(),
             last_handshake_seconds_ago: peer.last_handshake.map(|at| (now - at).as_secs_f64()),
             rx_bytes: peer.activity.rx_bytes.load(Relaxed),
             tx_bytes: peer.activity.tx_bytes.load(Relaxed),
@@ -189,6 +209,7 @@ impl Reporter {
     fn reason(&self, peer: &PeerStatus, now: Instant) -> Option<String> {
         match (peer.state, &peer.permission) {
             (PeerState::Denied, Err(denial)) => Some(denial.to_string()),
+            (PeerState::RelayOnly, Err(denial)) => Some(format!("a session for relaying only: {denial}")),
             (PeerState::Unreachable, _) if peer.candidates.is_empty() && peer.path.is_none() => {
                 Some("it cannot be dialled: it has no public_addresses, and has not contacted this node".to_owned())
             }
@@ -201,7 +222,8 @@ impl Reporter {
                 }
                 Some(text)
             }
-            (PeerState::Idle | PeerState::Connecting | PeerState::Connected | PeerState::Denied, _) => None,
+            (PeerState::Idle | PeerState::Connecting | PeerState::Connected, _)
+            | (PeerState::Denied | PeerState::RelayOnly, Ok(_)) => None,
         }
     }
 
@@ -299,64 +321,16 @@ fn warning(text: String) -> Health {
 const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
-fn outside(nat: &NatStatus, class: Option<NatClass>) -> Outside {
-    let gateways = nat.gateways.iter().map(|known| GatewayLine {
-        interface: known.interface.clone(),
-        gateway: known.gateway.to_string(),
-        protocol: known.protocol.map(|protocol| protocol.to_string()),
-        external: known.external.map(|external| external.to_string()),
-        is_public: known.is_public,
-        last_error: known.last_error.clone(),
-    });
-    let servers = nat.servers.iter().map(|known| ServerLine {
-        server: known.server.clone(),
-        address: known.address.map(|address| address.to_string()),
-        last_error: known.last_error.clone(),
-    });
-    let class = class.map(|class| NatLine {
-        class: class.name().to_owned(),
-        step: if let NatClass::Sequential(step) = class { Some(step.get()) } else { None },
-    });
-    Outside { gateways: gateways.collect(), stun_servers: servers.collect(), nat: class }
+
+/// The prefixes behind an endpoint, if it has any.
+fn subnets(endpoint: &Endpoint) -> Option<(EndpointName, Box<[IpNet]>)> {
+    let all: Vec<IpNet> = endpoint.node_subnets.iter().chain(&endpoint.subnets).copied().collect();
+    (!all.is_empty()).then(|| (endpoint.name.clone(), all.into_boxed_slice()))
 }
 
-fn lan_line(picture: &LanPicture, node: &Node, drops: &[(DropReason, u64)]) -> LanLine {
-    let interfaces = picture.interfaces.iter().map(|interface| LanInterfaceLine {
-        name: interface.name.clone(),
-        ipv4: interface.v4,
-        ipv6: interface.v6,
-        error: interface.error.clone(),
-    });
-    let neighbours = picture.neighbours.iter().map(|(key, places)| NeighbourLine {
-        name: node.peer_of_key(key).and_then(|id| node.peer_name(id)).map(ToString::to_string),
-        public_key: key.to_string(),
-        addresses: places.iter().map(|place| place.address.to_string()).collect(),
-    });
-    let refused = drops.iter().filter(|(reason, _)| reason.name().starts_with("beacon_")).map(|(_, n)| n);
-    LanLine {
-        interfaces: interfaces.collect(),
-        neighbours: neighbours.collect(),
-        beacons_heard: picture.heard,
-        beacons_refused: refused.sum(),
-    }
-}
-
-fn path_lines(node: &Node, peer: PeerId, now: Instant) -> Vec<PathLine> {
-    let gateways = node.direct_gateways(peer);
-    let is_direct = |path: &PathStatus| path.locator.channel.is_none() && gateways.contains(&path.locator.address);
-    node.peer_paths(peer, now).iter().map(|path| path_line(path, is_direct(path))).collect()
-}
-
-fn path_line(path: &PathStatus, direct_route: bool) -> PathLine {
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    PathLine {
-        address: path.locator.to_string(),
-        kind: path.kind.name().to_owned(),
-        origin: path.origin.name().to_owned(),
-        state: path.state.name().to_owned(),
-        direct_route,
-        rtt_us: path.rtt.map(micros),
-        jitter_us: micros(path.jitter),
-        loss_per_mille: path.loss,
+fn public_address(address: &PublicAddress) -> String {
+    match &address.host {
+        Dial::Ip(ip) => SocketAddr::new(*ip, address.port).to_string(),
+        Dial::Name(name) => format!("{name}:{}", address.port),
     }
 }

@@ -134,7 +134,7 @@ impl Peer {
         addresses(&self.json)
     }
 
-    /// `idle`, `connecting`, `connected`, `unreachable` or `denied`.
+    /// `idle`, `connecting`, `connected`, `unreachable`, `denied` or `relay_only`.
     #[must_use]
     pub fn state(&self) -> String {
         text(&self.json, "state").unwrap_or_else(|| panic!("no state in {:#}", self.json))

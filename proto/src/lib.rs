@@ -5,6 +5,7 @@
 //! crate) supplies all of it, so equal seeds give equal traces.
 #![forbid(unsafe_code)]
 
+pub mod account;
 mod address;
 mod bucket;
 pub mod data;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
-use crate::node::{Asked, Direct};
+use crate::node::{Asked, Direct, Tries};
 use crate::path::{Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) last_handshake: Option<Instant>,
     /// It did not answer since then.
     pub(crate) unreachable_since: Option<Instant>,
+    /// What came of the last handshake that had no answer.
+    pub(crate) given_up: Option<Box<Tries>>,
     pub(crate) refusal: Option<Box<Refused>>,
     pub(crate) live: Option<Box<Live>>,
 }
@@ -132,6 +134,8 @@ pub enum PeerState {
     Unreachable,
     /// Policy keeps it from us.
     Denied,
+    /// Policy keeps it from us, and a session is up in which one of the two relays for the other.
+    RelayOnly,
 }
 
 /// A peer as status output shows it.
@@ -190,6 +194,7 @@ impl Peer {
     pub(crate) fn state(&self) -> PeerState {
         let connecting = self.live.as_ref().is_some_and(|live| live.attempt.is_some());
         match &self.permission {
+            Err(_) if self.current().is_some() => PeerState::RelayOnly,
             Err(_) => PeerState::Denied,
             // A session whose peer owes us an answer for long is none, whatever its keys say.
             Ok(_) if self.unreachable_since.is_some() => PeerState::Unreachable,

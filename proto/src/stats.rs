@@ -86,6 +86,8 @@ drop_reasons! {
     RelayForeign => "relay_foreign",
     /// Relay: its member has had its share.
     RelayLimited => "relay_limited",
+    /// Relay: all members together have had their share.
+    RelayTotalLimited => "relay_total_limited",
     /// Relay: the socket is full.
     RelayFull => "relay_full",
     /// Beacon: not of the one size, type and version, or from or with what is no address of one machine.
@@ -201,7 +203,7 @@ impl Activity {
     }
 }
 
-/// What a relayed member may have carried, and what it has.
+/// What a relay may carry, for one member or for all.
 #[derive(Debug)]
 pub struct Meter {
     /// Bytes a second.
@@ -209,19 +211,16 @@ pub struct Meter {
     /// When all that was taken so far will have been earned, in nanoseconds of [`Instant`] (generic cell rate algorithm, ITU-T
     /// I.371 annex A).
     earned_at: AtomicU64,
-    datagrams: AtomicU64,
-    bytes: AtomicU64,
 }
 
-/// How far ahead of its rate a member may be: a few super-packets at 10 Mbit/s.
+/// How far ahead of the rate the bytes may be: a few super-packets at 10 Mbit/s.
 const METER_BURST_NANOS: u64 = 250_000_000;
 
 impl Meter {
     /// A meter that lets `rate` bytes a second pass, and bursts of a quarter of a second.
     #[must_use]
     pub const fn new(rate: u64) -> Self {
-        let (earned_at, datagrams, bytes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { rate, earned_at, datagrams, bytes }
+        Self { rate, earned_at: AtomicU64::new(0) }
     }
 
     /// Takes `len` bytes if they may pass.
@@ -231,18 +230,7 @@ impl Meter {
         let cost = len.saturating_mul(1_000_000_000) / self.rate.max(1);
         let earn =
             |at: u64| Some(at.max(now).saturating_add(cost)).filter(|at| *at <= now.saturating_add(METER_BURST_NANOS));
-        let passes = self.earned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn).is_ok();
-        if passes {
-            self.datagrams.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(len, Ordering::Relaxed);
-        }
-        passes
-    }
-
-    /// Datagrams and bytes that passed.
-    #[must_use]
-    pub fn passed(&self) -> (u64, u64) {
-        (self.datagrams.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        self.earned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn).is_ok()
     }
 }
 
@@ -262,7 +250,6 @@ mod tests {
         let first = sent(start, 1_000);
         assert!((1_240..=1_251).contains(&first), "{first}");
         assert_eq!(sent(start + Duration::from_secs(10), 20), 200, "rest earns a burst");
-        assert_eq!(meter.passed(), (first as u64 + 200, (first as u64 + 200) * 1_000));
     }
 
     #[test]

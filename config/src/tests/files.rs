@@ -89,6 +89,7 @@ fn every_setting_is_taken_over() {
         "meshd.toml",
         "[node]\nname = \"a.b\"\nkey_file = \"private.key\"\npsk_file = \"psk\"\nmesh = \"sub/m.toml\"\n\
         [interface]\nname = \"m1\"\nmtu = 1300\ntable = 7\nmark = 8\n[listen]\nport = 0\n\
+        [relay]\nrate = \"2 Gbit/s\"\nmember_rate = \"8 Mbit/s\"\n\
         [session]\nrekey = \"1m\"\nidle = \"1h\"\nkeepalive = \"off\"\n\
         [dataplane]\nworkers = 4\noffload = false\nwithout = [\"udp-gro\"]\ncipher = \"chacha20-poly1305\"\n\
         [api]\nsocket = \"/s\"\n[state]\ndir = \"state\"\n[log]\nlevel = \"trace\"\n",
@@ -100,6 +101,7 @@ fn every_setting_is_taken_over() {
     assert_eq!(config.node.preshared_key.as_bytes(), &[5; 32]);
     assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("m1", 1300));
     assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (7, 8, 0));
+    assert_eq!((config.relay.rate.bytes(), config.relay.member_rate.bytes()), (250_000_000, 1_000_000));
     let session = config.session;
     assert_eq!((session.rekey.as_secs(), session.idle.as_secs(), session.keepalive), (60, 3600, None));
     assert_eq!((config.dataplane.workers, config.dataplane.offload), (4, false));

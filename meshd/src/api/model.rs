@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::detail::RelayingLine;
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -17,6 +19,9 @@ pub(crate) struct Status {
     /// Who is near; absent where LAN discovery is off.
     #[serde(default)]
     pub(crate) lan: Option<LanLine>,
+    /// What this node carries for others; absent where it is no relay.
+    #[serde(default)]
+    pub(crate) relaying: Option<RelayingLine>,
     /// Dropped packets and datagrams by reason, since the start; reasons that never occurred are absent.
     pub(crate) drops: BTreeMap<String, u64>,
     /// What an operator should know, worst first.
@@ -51,6 +56,12 @@ pub(crate) struct PeerLine {
     pub(crate) state: State,
     /// UDP address over which the peer is reached, or `relay` and the relay's, while a session is up.
     pub(crate) path: Option<String>,
+    /// `lan`, `direct`, `relay` or `tls`, while a session is up.
+    #[serde(default)]
+    pub(crate) path_kind: Option<String>,
+    /// Name of the relay that the path goes through.
+    #[serde(default)]
+    pub(crate) via: Option<String>,
     /// Every place where it may be reached, and how each does; empty while nothing goes on with it.
     #[serde(default)]
     pub(crate) paths: Vec<PathLine>,
@@ -147,15 +158,20 @@ pub(crate) struct NeighbourLine {
 }
 
 /// A place where a peer may be reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PathLine {
-    /// UDP address, or `relay` and the relay's.
+    /// UDP address, or `relay` and the relay's; a DNS name that stands for no address.
     pub(crate) address: String,
+    /// Name of the relay that it goes through.
+    #[serde(default)]
+    pub(crate) via: Option<String>,
     /// `lan`, `direct`, `relay` or `tls`.
     pub(crate) kind: String,
     /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen` or `relay`.
     pub(crate) origin: String,
     /// `active`: the data goes there; `standby`: it works; `probing`; `silent`: it never answered; `dead`: it did once.
+    /// Of what is known of one peer also: `idle`: not tried; `dialling`: a handshake goes there; `asked` and `refused`: a relay
+    /// was asked for a channel; `unresolved`: a name.
     pub(crate) state: String,
     /// Whether packets go there as they are, by routes of the kernel (`[lan] mode = "direct"`).
     #[serde(default)]
@@ -166,6 +182,19 @@ pub(crate) struct PathLine {
     pub(crate) jitter_us: u64,
     /// Unanswered probes per thousand.
     pub(crate) loss_per_mille: u32,
+    /// Longest datagram that is known to pass, in bytes of UDP payload.
+    #[serde(default)]
+    pub(crate) mtu: Option<u16>,
+    /// Probes that were sent there.
+    #[serde(default)]
+    pub(crate) probes: u32,
+    #[serde(default)]
+    pub(crate) last_probe_seconds_ago: Option<f64>,
+    #[serde(default)]
+    pub(crate) last_answer_seconds_ago: Option<f64>,
+    /// What is wrong with it, in words.
+    #[serde(default)]
+    pub(crate) problem: Option<String>,
 }
 
 /// What a peer is doing.
@@ -177,6 +206,8 @@ pub(crate) enum State {
     Connected,
     Unreachable,
     Denied,
+    /// Policy keeps it from us, and a session is up in which one of the two relays for the other.
+    RelayOnly,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +226,7 @@ pub(crate) enum Severity {
 /// `POST /v1/ping`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PingRequest {
-    /// Name of the peer.
+    /// Name of the peer, or an address of it.
     pub(crate) name: String,
     /// How long to wait for the reply.
     pub(crate) timeout_ms: u64,
@@ -206,8 +237,14 @@ pub(crate) struct PingRequest {
 pub(crate) struct PingReply {
     /// Round trip time in microseconds, from the probe to its reply, without the handshake before it.
     pub(crate) rtt_us: u64,
-    /// UDP address from which the reply came.
+    /// UDP address from which the reply came, or `relay` and the relay's.
     pub(crate) path: String,
+    /// `lan`, `direct`, `relay` or `tls`.
+    #[serde(default)]
+    pub(crate) kind: String,
+    /// Name of the relay that it came through.
+    #[serde(default)]
+    pub(crate) via: Option<String>,
 }
 
 /// Body of every answer that is no success.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, Path as Segment, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,9 @@ use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::detail::PeerReport;
 use super::model::{Failure, PingReply, PingRequest, Status};
+use super::netcheck::NetCheck;
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -47,6 +49,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Call {
     /// The status report.
     Status(oneshot::Sender<Status>),
+    /// One peer in full; the answer is the report, or why the name means nobody.
+    Peer { name: String, answer: oneshot::Sender<Result<PeerReport, String>> },
+    /// What is known of the network around the node.
+    NetCheck(oneshot::Sender<NetCheck>),
+    /// To ask gateways, servers and relays anew.
+    Measure,
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
 }
@@ -112,6 +120,8 @@ impl Server {
         let (calls, receiver) = mpsc::channel(MAX_WAITING);
         let router = Router::new()
             .route("/v1/status", get(status))
+            .route("/v1/peers/{name}", get(peer))
+            .route("/v1/netcheck", get(netcheck).post(measure))
             .route("/v1/ping", post(ping))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
@@ -168,6 +178,34 @@ async fn status(State(calls): State<mpsc::Sender<Call>>) -> Response {
         return stopping();
     }
     result.await.map_or_else(|_| stopping(), |status| Json(status).into_response())
+}
+
+async fn peer(State(calls): State<mpsc::Sender<Call>>, Segment(name): Segment<String>) -> Response {
+    let (answer, result) = oneshot::channel();
+    if calls.send(Call::Peer { name, answer }).await.is_err() {
+        return stopping();
+    }
+    match result.await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(error)) => failure(StatusCode::NOT_FOUND, &error),
+        Err(_) => stopping(),
+    }
+}
+
+async fn netcheck(State(calls): State<mpsc::Sender<Call>>) -> Response {
+    let (answer, result) = oneshot::channel();
+    if calls.send(Call::NetCheck(answer)).await.is_err() {
+        return stopping();
+    }
+    result.await.map_or_else(|_| stopping(), |known| Json(known).into_response())
+}
+
+/// Measures, and answers at once as `netcheck` does.
+async fn measure(State(calls): State<mpsc::Sender<Call>>) -> Response {
+    if calls.send(Call::Measure).await.is_err() {
+        return stopping();
+    }
+    netcheck(State(calls)).await
 }
 
 async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<PingRequest>, JsonRejection>) -> Response {

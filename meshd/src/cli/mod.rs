@@ -1,8 +1,11 @@
 //! The command line: what it understands, and what each command does.
 
 mod key;
+mod netcheck;
+mod peer;
 mod ping;
 mod status;
+mod text;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -46,14 +49,19 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand, after_help = "Example:\n  meshd config check --config ./meshd.toml")]
     Config(ConfigCommand),
-    /// Show this node, a line per peer, and what is wrong
+    /// Show this node, a line per peer, and what is wrong; or one peer in full
     #[command(
-        after_help = "Examples:\n  meshd status\n  meshd status --json | jq '.peers[] | select(.state != \"connected\")'"
+        after_help = "Examples:\n  meshd status\n  meshd status beijing.edge2\n  meshd status --json | jq '.peers[] | select(.state != \"connected\")'"
     )]
     Status(status::StatusArgs),
-    /// Send probes to a peer through the mesh and show their round trip times
-    #[command(after_help = "Example:\n  meshd ping beijing.edge2 --count 5")]
+    /// Send probes to a peer through the mesh and show their paths and round trip times
+    #[command(
+        after_help = "Examples:\n  meshd ping beijing.edge2 --count 5\n  meshd ping beijing.edge2 --until-direct"
+    )]
     Ping(ping::PingArgs),
+    /// Tell what the network around this node lets through: UDP, NAT, port mapping, relays
+    #[command(after_help = "Examples:\n  meshd netcheck\n  meshd netcheck --json | jq .verdict")]
+    Netcheck(netcheck::NetcheckArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -109,6 +117,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
+        Command::Netcheck(args) => netcheck::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -1,4 +1,4 @@
-//! `meshd status`: a line per peer, and below them what is wrong.
+//! `meshd status`: a line per peer, and below them what is wrong; with a name, one peer in full.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use axum::http::Method;
 use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::{Result, SocketArgs, block_on, print};
+use super::text::{NONE, bytes, count, milliseconds, or_none, percent, rate, span, table};
+use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
-use crate::api::model::{PeerLine, Severity, State, Status};
+use crate::api::detail::{PeerReport, RelayingLine};
+use crate::api::model::{Health, PathLine, PeerLine, Severity, State, Status};
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
+    /// One peer in full: its name `<cluster>.<node>`, or an address of it
+    name: Option<String>,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -24,17 +30,24 @@ pub(super) struct StatusArgs {
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Columns of the table of peers.
-const COLUMNS: usize = 8;
+const HEAD: [&str; 9] = ["PEER", "ADDRESS", "STATE", "PATH", "RTT", "LOSS", "MTU", "RX", "TX"];
 
 /// Asks and prints.
 pub(super) fn main(args: &StatusArgs) -> Result {
-    block_on(async {
-        let status: Status = call(&args.socket.socket, LIMIT, Method::GET, "/v1/status", None::<&()>).await?;
-        if args.json {
-            print(&(serde_json::to_string_pretty(&status)? + "\n"))?;
-        } else {
-            print(&render(&status))?;
+    match &args.name {
+        None => show::<Status>(args, "/v1/status", render),
+        // A name has no character that a path does not take; what has is no name, and the daemon would not see it whole.
+        Some(name) if name.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-_".contains(&b)) => {
+            show::<PeerReport>(args, &format!("/v1/peers/{name}"), peer::render)
         }
+        Some(name) => Err(format!("{name} is neither a name nor an address").into()),
+    }
+}
+
+fn show<T: Serialize + DeserializeOwned>(args: &StatusArgs, path: &str, render: fn(&T) -> String) -> Result {
+    block_on(async {
+        let answer: T = call(&args.socket.socket, LIMIT, Method::GET, path, None::<&()>).await?;
+        print(&if args.json { serde_json::to_string_pretty(&answer)? + "\n" } else { render(&answer) })?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -53,126 +66,154 @@ fn render(status: &Status) -> String {
         span(Duration::from_secs(node.uptime_seconds))
     );
     out.push('\n');
-    let mut rows = vec![["PEER", "ADDRESS", "STATE", "PATH", "HANDSHAKE", "CIPHER", "RX", "TX"].map(str::to_owned)];
+    let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(status.peers.iter().map(row));
     table(&mut out, &rows);
     out.push('\n');
+    if let Some(relaying) = status.relaying.as_ref().filter(|relaying| relaying.total.rx_datagrams > 0) {
+        let _ = writeln!(out, "{}\n", relayed(relaying));
+    }
     if status.health.is_empty() {
         out.push_str("health: good\n");
     } else {
-        out.push_str("health:\n");
+        health(&mut out, &status.health);
     }
-    for health in &status.health {
+    out
+}
+
+/// Appends what is wrong, worst first.
+pub(super) fn health(out: &mut String, all: &[Health]) {
+    out.push_str("health:\n");
+    for health in all {
         let mark = match health.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
         let _ = writeln!(out, "  {mark}: {}", health.text);
     }
-    out
 }
 
-fn row(peer: &PeerLine) -> [String; COLUMNS] {
-    let state = match peer.state {
+/// A state as people read it.
+pub(super) const fn state_text(state: State) -> &'static str {
+    match state {
         State::Idle => "idle",
         State::Connecting => "connecting",
         State::Connected => "connected",
         State::Unreachable => "unreachable",
         State::Denied => "denied",
-    };
-    let dash = || "-".to_owned();
-    let ago = |seconds: f64| format!("{} ago", span(Duration::from_secs_f64(seconds.max(0.0))));
+        State::RelayOnly => "relay only",
+    }
+}
+
+/// Where a peer's data goes: the kind, and the relay's name or the address.
+pub(super) fn path_text(peer: &PeerLine) -> Option<String> {
+    let path = peer.path.as_deref()?;
+    let text = route(peer.path_kind.as_deref().unwrap_or_default(), peer.via.as_deref(), path);
+    let is_direct = peer.paths.iter().any(|path| path.direct_route);
+    Some(if is_direct { format!("{text}, direct route") } else { text })
+}
+
+/// A path as people read it; an address through a relay says `relay` itself.
+pub(super) fn route(kind: &str, via: Option<&str>, address: &str) -> String {
+    match via {
+        Some(relay) => format!("{kind} {relay}"),
+        None if kind.is_empty() || address == "relay" || address.starts_with("relay ") => address.to_owned(),
+        None => format!("{kind} {address}"),
+    }
+}
+
+fn row(peer: &PeerLine) -> [String; HEAD.len()] {
+    let active: Option<&PathLine> = peer.paths.iter().find(|path| path.state == "active");
     [
         peer.name.clone(),
-        peer.addresses.first().cloned().unwrap_or_else(dash),
-        state.to_owned(),
-        path(peer).unwrap_or_else(dash),
-        peer.last_handshake_seconds_ago.map_or_else(dash, ago),
-        peer.cipher.clone().unwrap_or_else(dash),
+        peer.addresses.first().cloned().unwrap_or_else(|| NONE.to_owned()),
+        state_text(peer.state).to_owned(),
+        path_text(peer).unwrap_or_else(|| NONE.to_owned()),
+        or_none(active.and_then(|path| path.rtt_us), milliseconds),
+        or_none(active.filter(|path| path.probes > 0), |path| percent(path.loss_per_mille)),
+        or_none(active.and_then(|path| path.mtu), |mtu| format!("{mtu} B")),
         bytes(peer.rx_bytes),
         bytes(peer.tx_bytes),
     ]
 }
 
-/// Where its datagrams go, and whether packets pass them by.
-fn path(peer: &PeerLine) -> Option<String> {
-    let is_direct = peer.paths.iter().any(|path| path.direct_route);
-    peer.path.as_ref().map(|path| format!("{path}{}", if is_direct { ", direct route" } else { "" }))
-}
-
-fn table(out: &mut String, rows: &[[String; COLUMNS]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-}
-
-/// A byte count in binary units with three digits.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1000.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$} {unit}")
-}
-
-/// A time span in its two largest units.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{}s", seconds),
-        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
-        (0, ..) => format!("{hours}h{minutes:02}m"),
-        _ => format!("{days}d{hours:02}h"),
-    }
+fn relayed(relaying: &RelayingLine) -> String {
+    let RelayingLine { rate_bits_per_second, member_rate_bits_per_second, channels, members, total } = relaying;
+    format!(
+        "relays for {} over {}: {} in {} so far, {} kept back by the limits ({} for each, {} for all)",
+        count(members.len() as u64, "member"),
+        count(*channels as u64, "channel"),
+        bytes(total.rx_bytes),
+        count(total.rx_datagrams, "datagram"),
+        total.limited_datagrams,
+        rate(*member_rate_bits_per_second),
+        rate(*rate_bits_per_second)
+    )
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use serde_json::json;
+
+    pub(in crate::cli) fn peer_line() -> serde_json::Value {
+        json!({
+            "name": "there.two", "kind": "edge", "public_key": "AgIC", "addresses": ["10.99.0.2"], "state": "connected",
+            "path": "relay 203.0.113.1:6374", "path_kind": "relay", "via": "hub.connector",
+            "paths": [
+                {"address": "relay 203.0.113.1:6374", "via": "hub.connector", "kind": "relay", "origin": "relay",
+                 "state": "active", "rtt_us": 12_345, "jitter_us": 400, "loss_per_mille": 120, "mtu": 1400, "probes": 7,
+                 "last_answer_seconds_ago": 2.2},
+                {"address": "192.168.1.4:6374", "kind": "direct", "origin": "interface", "state": "silent", "rtt_us": null,
+                 "jitter_us": 0, "loss_per_mille": 800, "probes": 12, "problem": "no answer to 12 probes"}],
+            "rx_bytes": 2048, "tx_bytes": 100, "rx_packets": 3, "tx_packets": 2, "session": "0a0b0c0d",
+            "cipher": "aes-256-gcm", "rekeys": 2})
+    }
 
     #[test]
-    fn the_table_shows_every_column_and_aligns_them() {
-        let row = |prefix: &str| std::array::from_fn(|column| format!("{prefix}{column}"));
+    fn a_line_tells_kind_relay_round_trip_loss_and_mtu_of_the_path() {
+        let peer: PeerLine = serde_json::from_value(peer_line()).unwrap();
+        let told = row(&peer);
+        let wanted = [
+            "there.two",
+            "10.99.0.2",
+            "connected",
+            "relay hub.connector",
+            "12.3 ms",
+            "12 %",
+            "1400 B",
+            "2.00 KiB",
+            "100 B",
+        ];
+        assert_eq!(told, wanted);
         let mut out = String::new();
-        table(&mut out, &[row("head"), row("c")]);
+        table(&mut out, &[HEAD.map(str::to_owned), told]);
+        assert!(out.lines().all(|line| line.len() <= 120), "{out}");
+    }
+
+    #[test]
+    fn a_path_of_a_daemon_that_knows_less_is_told_as_far_as_it_goes() {
+        let mut json = peer_line();
+        for field in ["via", "path_kind", "paths"] {
+            json.as_object_mut().unwrap().remove(field);
+        }
+        let peer: PeerLine = serde_json::from_value(json).unwrap();
+        assert_eq!(row(&peer)[3..7], ["relay 203.0.113.1:6374", NONE, NONE, NONE].map(str::to_owned));
+        assert_eq!(route("direct", None, "192.0.2.1:6374"), "direct 192.0.2.1:6374");
+    }
+
+    #[test]
+    fn what_is_relayed_is_one_line_with_both_limits() {
+        let relaying: RelayingLine = serde_json::from_value(json!({
+            "rate_bits_per_second": 1_000_000_000, "member_rate_bits_per_second": 100_000_000, "channels": 1,
+            "members": [{"name": "here.one", "channels": 1, "rx_datagrams": 4, "rx_bytes": 4096, "tx_datagrams": 0,
+                         "tx_bytes": 0, "limited_datagrams": 3}],
+            "total": {"rx_datagrams": 4, "rx_bytes": 4096, "tx_datagrams": 4, "tx_bytes": 4096, "limited_datagrams": 3}}))
+        .unwrap();
         assert_eq!(
-            out,
-            "head0  head1  head2  head3  head4  head5  head6  head7\n\
-             c0     c1     c2     c3     c4     c5     c6     c7\n"
+            relayed(&relaying),
+            "relays for 1 member over 1 channel: 4.00 KiB in 4 datagrams so far, 3 kept back by the limits (100 Mbit/s for \
+             each, 1 Gbit/s for all)"
         );
-    }
-
-    #[test]
-    fn byte_counts_have_three_digits_and_a_unit() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (15_000, "14.6 KiB"), (1 << 20, "1.00 MiB")];
-        for (count, text) in cases {
-            assert_eq!(bytes(count), text);
-        }
-        assert_eq!(bytes(u64::MAX), "16384 PiB");
-    }
-
-    #[test]
-    fn spans_show_their_two_largest_units() {
-        let cases = [(5, "5s"), (65, "1m05s"), (3660, "1h01m"), (90_000, "1d01h")];
-        for (seconds, text) in cases {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
-        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use proto::account::RelayRates;
 use proto::handshake::{Identity, Offer};
 use proto::id::{EndpointName, MeshId, PeerId, PresharedKey, SecretKey};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host as Dial, Kind, Members, PublicAddress};
@@ -19,8 +20,8 @@ use crate::network::{Interface, Network, Owner};
 use crate::sites::Socket;
 use crate::trace::{Load, Recording, Trace, Traffic};
 
-/// Bytes a second that a relay carries for each member.
-const RELAY_RATE: u64 = 12_500_000;
+/// How much a relay carries.
+const RELAY_RATES: RelayRates = RelayRates { total: 125_000_000, member: 12_500_000 };
 
 /// Everything, from one seed.
 pub struct World {
@@ -184,7 +185,7 @@ impl World {
             port: DEFAULT_PORT,
             punch: true,
             lan: self.lan,
-            relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATE),
+            relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATES),
         };
         let seed = self.draw();
         let clock = WallClock { unix_at_origin: 1_700_000_000_000_000_000, floor: 0 };

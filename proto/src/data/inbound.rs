@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::batch::{RecvBatch, RecvMeta};
 use super::relay::Forward;
 use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
+use crate::account::Carried;
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
 use crate::packet::layout;
@@ -190,19 +191,25 @@ impl Message<'_> {
         };
         let row = view.table.channels.get(&channel).cloned();
         let mut inner = Cursor { end: cursor.at, head: RELAY_HEADER_LEN, ..*cursor };
+        let (mut carried, mut limited) = (Carried::default(), 0);
         while let Some(part) = cursor.peek()
             && self.channel_of(part) == Some(channel)
         {
             cursor.skip();
             inner.end = cursor.at;
-            if let Some(row) = &row
-                && let Some(datagram) = self.memory.get(part.start..part.start + part.len)
-                && let Err(reason) = self.forward.push(row, source.address, datagram, self.socket, self.drops, self.now)
-            {
-                self.drops.add(reason, 1);
+            let Some(row) = &row else { continue };
+            let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
+            match self.forward.push(row, source.address, datagram, self.socket, self.drops, self.now) {
+                Ok(()) => carried += Carried { datagrams: 1, bytes: part.len as u64 },
+                Err(reason) => {
+                    limited += u64::from(matches!(reason, DropReason::RelayLimited | DropReason::RelayTotalLimited));
+                    self.drops.add(reason, 1);
+                }
             }
         }
-        if row.is_none() {
+        if let Some(row) = row {
+            row.count(carried, limited);
+        } else {
             self.walk(&mut inner, Locator { channel: Some(channel), ..source }, view);
         }
     }

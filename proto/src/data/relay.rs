@@ -21,7 +21,7 @@ impl Forward {
     /// Takes a datagram with its header for the other end of its channel.
     ///
     /// # Errors
-    /// Why it goes no further: it does not come from the member whose channel this is, the channel has carried what it may,
+    /// Why it goes no further: it does not come from the member whose channel this is, a limit is reached,
     /// or the socket is full. A relay keeps nothing: who sends too fast for it loses, as with any router.
     pub(super) fn push(
         &mut self,
@@ -35,9 +35,7 @@ impl Forward {
         if row.from != source {
             return Err(DropReason::RelayForeign);
         }
-        if !row.meter.take(datagram.len() as u64, now) {
-            return Err(DropReason::RelayLimited);
-        }
+        row.admit(datagram.len() as u64, now)?;
         if self.copy(row, datagram).is_some() {
             return Ok(());
         }

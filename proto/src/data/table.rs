@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::account::{Account, Carried};
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
 use crate::nat::Awaited;
 use crate::path::{Channel, Locator};
 use crate::route::RouteTable;
 use crate::session::Session;
-use crate::stats::{Activity, Meter};
+use crate::stats::{Activity, DropReason, Meter};
+use crate::time::Instant;
 
 /// How to send to a peer.
 #[derive(Clone)]
@@ -62,8 +64,28 @@ pub struct ChannelRow {
     pub to: SocketAddr,
     /// On which of that member's channels.
     pub channel: Channel,
-    /// What it may still carry, and what it has carried.
-    pub meter: Arc<Meter>,
+    /// Of the member whose channel this is.
+    pub sender: Arc<Account>,
+    /// Of the other member.
+    pub receiver: Arc<Account>,
+    /// What all members together may have carried.
+    pub total: Arc<Meter>,
+}
+
+impl ChannelRow {
+    /// Takes `len` bytes of what may be carried.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn admit(&self, len: u64, now: Instant) -> Result<(), DropReason> {
+        self.sender.admit(&self.total, len, now)
+    }
+
+    /// Counts what was carried, and how many datagrams a limit kept back.
+    pub fn count(&self, carried: Carried, limited: u64) {
+        self.sender.sent(carried, limited);
+        self.receiver.received(carried);
+    }
 }
 
 /// Everything that the fast path needs to know.

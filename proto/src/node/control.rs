@@ -57,6 +57,10 @@ impl Node {
             return Err(ProbeError::Busy);
         }
         live.probes.push(Probe { token, sent: is_up.then_some(now) });
+        if is_up && live.paths.want(now) {
+            self.send_candidates(id, now);
+            self.tend_paths(id, now);
+        }
         if is_up {
             self.send_control(id, &Control::Probe { token }, now);
         } else {

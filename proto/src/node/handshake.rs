@@ -96,6 +96,7 @@ impl Node {
         // Nobody waits any more, or it has been too long: the next packet begins anew. One that is kept in touch with never
         // stops.
         if !is_kept && (now - since >= GIVE_UP_AFTER || (!wanted && now - since >= MAX_WAIT * 2)) {
+            self.note_given_up(id, now);
             self.drop_attempt(id);
             return self.release_if_over(id, now);
         }

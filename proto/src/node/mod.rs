@@ -7,7 +7,9 @@
 //!
 //! The node reads no clock and draws no randomness: `now` and a seed are given. It does no I/O, and no lock is in it.
 
+mod account;
 mod control;
+mod detail;
 mod direct;
 mod handshake;
 mod neighbour;
@@ -18,10 +20,12 @@ mod registry;
 mod relay;
 mod session;
 
+pub use account::{MemberStatus, RelayStatus};
 pub use control::ProbeError;
+pub use detail::{Observed, PeerDetail, SessionDetail, Tries};
 pub(crate) use direct::Direct;
 pub use neighbour::{LanPolicy, NeighbourRoutes};
-pub(crate) use relay::Asked;
+pub use relay::{Answer, Asked};
 
 use order::Order;
 use path::Observation;
@@ -35,6 +39,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::account::RelayRates;
 use crate::data::{ForwardingTable, Published, Punt};
 use crate::event::{Event, Refusal};
 use crate::handshake::{CookieSecret, Identity, Limiter, Mac1, Offer};
@@ -66,8 +71,8 @@ pub struct Settings {
     /// Whether peers are told, and believed, addresses that were not configured: without it, only what is dialled and what
     /// comes in becomes a path.
     pub punch: bool,
-    /// Bytes a second that it relays for each member; `None`: it is no relay.
-    pub relay: Option<u64>,
+    /// How much it relays; `None`: it is no relay.
+    pub relay: Option<RelayRates>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
     pub port: u16,
     /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.

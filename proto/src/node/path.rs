@@ -25,9 +25,9 @@ const MAX_OBSERVERS: usize = 16;
 /// Where a peer sees us.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observation {
-    by: PeerId,
-    address: SocketAddr,
-    at: Instant,
+    pub(super) by: PeerId,
+    pub(super) address: SocketAddr,
+    pub(super) at: Instant,
 }
 
 impl Node {

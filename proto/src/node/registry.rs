@@ -90,6 +90,7 @@ impl Node {
             rekeys: 0,
             last_handshake: None,
             unreachable_since: None,
+            given_up: None,
             refusal: None,
             live: None,
         };

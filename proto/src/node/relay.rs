@@ -12,6 +12,7 @@ use rand_chacha::rand_core::Rng as _;
 use ring::digest;
 
 use super::Node;
+use crate::account::{Account, AccountStatus};
 use crate::data::ChannelRow;
 use crate::id::{EndpointName, PeerId, PublicKey};
 use crate::member::Kind;
@@ -40,7 +41,7 @@ const MAX_OF_MEMBER: usize = 1024;
 const MAX_CHANNELS: usize = 32_768;
 
 /// One direction between two members, at the relay.
-struct Leg {
+pub(super) struct Leg {
     from: PeerId,
     to: PeerId,
     /// The channel of the other direction.
@@ -50,17 +51,35 @@ struct Leg {
 /// What a node does for others.
 #[derive(Default)]
 pub(super) struct Relaying {
-    legs: BTreeMap<Channel, Leg>,
-    by_pair: BTreeMap<(PeerId, PeerId), Channel>,
-    meters: BTreeMap<PeerId, Arc<Meter>>,
+    pub(super) legs: BTreeMap<Channel, Leg>,
+    pub(super) by_pair: BTreeMap<(PeerId, PeerId), Channel>,
+    pub(super) accounts: BTreeMap<PeerId, Arc<Account>>,
+    /// Those of members that have left, together.
+    pub(super) left: AccountStatus,
+    /// What all members together may have carried; made with the first channel.
+    total: Option<Arc<Meter>>,
 }
 
 /// What became of asking a relay for a peer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    relay: PeerId,
-    at: Instant,
-    refused: Option<RelayRefusal>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Whom.
+    pub relay: PeerId,
+    /// When it was asked, or when it answered.
+    pub at: Instant,
+    /// What it said.
+    pub answer: Answer,
+}
+
+/// What a relay says when it is asked for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet; it may not even be connected.
+    Awaited,
+    /// The channel is there.
+    Opened,
+    /// There is none, or no longer.
+    Refused(RelayRefusal),
 }
 
 impl Node {
@@ -71,12 +90,13 @@ impl Node {
         let relays = self.relays_for(id, &name);
         for relay in relays {
             let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-            let pause = |asked: &Asked| if asked.refused.is_some() { REFUSED_FOR } else { ASK_AGAIN };
+            let pause =
+                |asked: &Asked| if matches!(asked.answer, Answer::Refused(_)) { REFUSED_FOR } else { ASK_AGAIN };
             if live.asked.iter().any(|asked| asked.relay == relay && now - asked.at < pause(asked)) {
                 continue;
             }
             live.asked.retain(|asked| asked.relay != relay);
-            live.asked.push(Asked { relay, at: now, refused: None });
+            live.asked.push(Asked { relay, at: now, answer: Answer::Awaited });
             if self.peer(relay).is_some_and(|relay| relay.current().is_some()) {
                 self.send_control(relay, &Control::RelayOpen { target: key }, now);
             } else {
@@ -109,6 +129,7 @@ impl Node {
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
         live.paths.add(locator, Origin::Relay, now);
+        note_answer(&mut live.asked, relay, Answer::Opened, now);
         let waiting =
             live.attempt.as_ref().map(|attempt| attempt.message.clone()).filter(|message| !message.is_empty());
         if let Some(message) = waiting {
@@ -129,9 +150,7 @@ impl Node {
         let Some(id) = self.by_key.get(&self.peers, target) else { return };
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         live.paths.retain(Origin::Relay, |known| known.address != address);
-        for asked in live.asked.iter_mut().filter(|asked| asked.relay == relay) {
-            (asked.at, asked.refused) = (now, Some(reason));
-        }
+        note_answer(&mut live.asked, relay, Answer::Refused(reason), now);
         self.tend_paths(id, now);
     }
 
@@ -166,7 +185,7 @@ impl Node {
     }
 
     /// Where a relay is reached; a relay behind a relay is none.
-    fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
+    pub(super) fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
         let relay = self.peer(relay).filter(|peer| peer.is_relay)?;
         relay.remote.filter(|remote| remote.channel.is_none()).map(|remote| remote.address)
     }
@@ -184,7 +203,7 @@ impl Node {
     }
 
     fn open_channel(&mut self, from: PeerId, target: &PublicKey) -> Result<(Channel, PeerId, Channel), RelayRefusal> {
-        let rate = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
+        let rates = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
         let to = self.by_key.get(&self.peers, target).filter(|to| *to != from).ok_or(RelayRefusal::Absent)?;
         let is_here = |id| self.peer(id).is_some_and(|peer| peer.current().is_some());
         if !is_here(to) || !is_here(from) {
@@ -210,8 +229,9 @@ impl Node {
         for (id, from, to, back) in [(channel, from, to, back), (back, to, from, channel)] {
             self.relaying.legs.insert(id, Leg { from, to, back });
             self.relaying.by_pair.insert((from, to), id);
-            self.relaying.meters.entry(from).or_insert_with(|| Arc::new(Meter::new(rate)));
+            self.relaying.accounts.entry(from).or_insert_with(|| Arc::new(Account::new(rates.member)));
         }
+        self.relaying.total.get_or_insert_with(|| Arc::new(Meter::new(rates.total)));
         self.publish_channels();
         Ok((channel, to, back))
     }
@@ -229,6 +249,9 @@ impl Node {
     pub(super) fn close_channels(&mut self, id: PeerId, now: Instant) {
         let of_member = self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX)));
         let pairs: Vec<(PeerId, Channel)> = of_member.map(|((_, to), channel)| (*to, *channel)).collect();
+        if let Some(account) = self.relaying.accounts.remove(&id) {
+            self.relaying.left += account.status();
+        }
         if pairs.is_empty() {
             return;
         }
@@ -243,7 +266,6 @@ impl Node {
                 self.send_control(to, &Control::RelayRefused { target, reason: RelayRefusal::Absent }, now);
             }
         }
-        self.relaying.meters.remove(&id);
         self.publish_channels();
     }
 
@@ -259,12 +281,20 @@ impl Node {
     fn publish_channels(&mut self) {
         let address = |id: PeerId| self.peer(id)?.remote.filter(|r| r.channel.is_none()).map(|r| r.address);
         let row = |leg: &Leg| {
-            let meter = Arc::clone(self.relaying.meters.get(&leg.from)?);
-            Some(Arc::new(ChannelRow { from: address(leg.from)?, to: address(leg.to)?, channel: leg.back, meter }))
+            let account = |id: PeerId| self.relaying.accounts.get(&id).cloned();
+            let (sender, receiver, total) = (account(leg.from)?, account(leg.to)?, self.relaying.total.clone()?);
+            let (from, to, channel) = (address(leg.from)?, address(leg.to)?, leg.back);
+            Some(Arc::new(ChannelRow { from, to, channel, sender, receiver, total }))
         };
         let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));
         self.table.channels = Arc::new(rows.collect());
         self.is_table_dirty = true;
+    }
+}
+
+fn note_answer(all: &mut [Asked], relay: PeerId, answer: Answer, now: Instant) {
+    for asked in all.iter_mut().filter(|asked| asked.relay == relay) {
+        (asked.at, asked.answer) = (now, answer);
     }
 }
 

@@ -119,6 +119,7 @@ impl Node {
         peer.remote = Some(remote);
         peer.last_handshake = Some(now);
         peer.unreachable_since = None;
+        peer.given_up = None;
         peer.refusal = None;
         peer.rekeys += u64::from(rekeyed);
         self.publish_row(id);

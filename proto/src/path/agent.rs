@@ -58,6 +58,9 @@ const IN_USE: Duration = Duration::from_secs(10);
 /// How often candidates that did not answer get another chance while the data goes through a relay.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// How often they get one while somebody waits for a direct path, and says so by asking for the peer again and again.
+const RETRY_WANTED: Duration = Duration::from_secs(10);
+
 /// Another path of the same kind must be better by a fifth, and by this much.
 const LEAST_GAIN: Duration = Duration::from_millis(5);
 
@@ -105,6 +108,8 @@ struct Path {
     streak: u32,
     /// Probes since the last start.
     sent: u32,
+    /// Probes since it became known.
+    probes: u32,
     started: Instant,
     next: Option<Instant>,
 }
@@ -164,6 +169,12 @@ pub struct PathStatus {
     pub jitter: Duration,
     /// Unanswered probes per thousand.
     pub loss: u32,
+    /// Probes that were sent there since it became known.
+    pub probes: u32,
+    /// When the last of them was sent.
+    pub probed_at: Option<Instant>,
+    /// When it answered last, to a probe or a handshake.
+    pub answered_at: Option<Instant>,
 }
 
 impl Paths {
@@ -202,6 +213,19 @@ impl Paths {
         if let Some(path) = self.path_mut(locator).filter(|path| !path.works(now)) {
             path.start(now);
         }
+    }
+
+    /// Somebody asks for the peer: as good as data, and where that goes through a relay a reason to try the other candidates
+    /// anew now. Returns whether that was done; the peer should try ours then, too.
+    pub(crate) fn want(&mut self, now: Instant) -> bool {
+        self.used_at = self.used_at.max(Some(now));
+        let is_direct = self.active_path().is_some_and(|path| path.kind() <= PathKind::Direct);
+        if is_direct || self.retried_at.is_some_and(|at| now - at < RETRY_WANTED) {
+            return false;
+        }
+        self.retried_at = Some(now);
+        self.all.iter_mut().filter(|path| path.next.is_none() && !path.works(now)).for_each(|path| path.start(now));
+        true
     }
 
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
@@ -477,6 +501,7 @@ impl Path {
             answered_at: None,
             streak: 0,
             sent: 0,
+            probes: 0,
             started: now,
             next: Some(now),
         }
@@ -532,9 +557,14 @@ impl Path {
         self.probed_at = Some(now);
         self.owing.get_or_insert(now);
         self.sent = self.sent.saturating_add(1);
+        self.probes = self.probes.saturating_add(1);
     }
 
     fn note_answer(&mut self, rtt: Duration, now: Instant) {
+        if self.answered_at.is_none() {
+            // What was lost before the first answer says that the way was not open, not that it loses.
+            self.quality = Quality::default();
+        }
         self.quality.answered(rtt);
         self.answered_at = Some(now);
         self.owing = None;
@@ -596,6 +626,9 @@ impl Path {
             rtt: self.quality.rtt(),
             jitter: self.quality.jitter(),
             loss: self.quality.loss(),
+            probes: self.probes,
+            probed_at: self.probed_at,
+            answered_at: self.answered_at,
         }
     }
 }

@@ -311,3 +311,25 @@ fn candidates_are_bounded_and_the_oldest_failure_makes_room() {
     }
     assert!(paths.status(START).len() <= 16);
 }
+
+#[test]
+fn who_asks_for_a_peer_behind_a_relay_has_the_silent_candidates_tried_again_and_not_too_often() {
+    let mut network = Network::new(&[(relay(1), 60), (direct(1), 40)]);
+    network.in_use = false;
+    network.wire(direct(1)).is_up = false;
+    network.paths.adopt(relay(1), Origin::Relay, START);
+    network.paths.add(direct(1), Origin::Observed, START);
+    network.run(Duration::from_secs(20));
+    let before = network.probes[&direct(1)];
+    assert!(network.paths.want(network.now), "the first time");
+    assert!(!network.paths.want(network.now), "at once again");
+    network.wire(direct(1)).is_up = true;
+    let changes = network.run(Duration::from_secs(3));
+    assert!(matches!(changes[..], [(_, Change::Active(to))] if to == direct(1)), "{changes:?}");
+    assert!(!network.paths.want(network.now + Duration::from_secs(30)), "it is direct");
+    let now = network.now;
+    let status = network.paths.status(now);
+    let direct_path = status.iter().find(|path| path.locator == direct(1)).unwrap();
+    assert_eq!(direct_path.probes, network.probes[&direct(1)]);
+    assert!(direct_path.probes > before && direct_path.answered_at > Some(START));
+}

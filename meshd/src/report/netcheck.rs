@@ -1,0 +1,66 @@
+//! The network around this node, as far as peers, servers, gateways and relays tell of it.
+
+use proto::id::PeerId;
+use proto::node::Node;
+use proto::path::{PathKind, PathState};
+use proto::time::Instant;
+
+use super::{Reporter, around, paths};
+use crate::api::netcheck::{NetCheck, ObservedLine, RelayLine};
+use crate::nat::NatStatus;
+
+impl Reporter {
+    /// What is known of the network around this node.
+    pub(crate) fn netcheck(&self, node: &Node, nat: &NatStatus, now: Instant) -> NetCheck {
+        let name = |id: PeerId| node.peer_name(id).map(ToString::to_string).unwrap_or_default();
+        let observed = node.observed().map(|seen| ObservedLine {
+            by: name(seen.by),
+            address: seen.address.to_string(),
+            seconds_ago: (now - seen.at).as_secs_f64(),
+        });
+        let own = node.own_relays();
+        let relays = node.relays().iter().map(|id| relay(self, node, *id, own.contains(id), now));
+        NetCheck {
+            version: 1,
+            name: self.node.name.clone(),
+            port: self.node.port,
+            udp: udp(node, nat, now),
+            public_addresses: self.public_addresses.clone(),
+            local_addresses: node.links().iter().map(ToString::to_string).collect(),
+            observed: observed.collect(),
+            outside: around::outside(nat, node.nat_class()),
+            relays: relays.collect(),
+        }
+    }
+}
+
+/// What shows that UDP passes: the first peer in session, or the first server that answered.
+fn udp(node: &Node, nat: &NatStatus, now: Instant) -> Option<String> {
+    let over_udp = |id: &PeerId, status: &proto::peer::PeerStatus| {
+        status.unreachable_since.is_none()
+            && status.path.is_some_and(|path| paths::kind(node, *id, path, now) != PathKind::Tls)
+    };
+    let peers = node.status().into_iter().filter_map(|status| Some((node.peer_id(&status.name)?, status)));
+    let peer = peers.into_iter().find(|(id, status)| over_udp(id, status));
+    let server = nat.servers.iter().find(|server| server.address.is_some());
+    peer.map(|(_, status)| format!("a session with {}", status.name))
+        .or_else(|| server.map(|server| format!("an answer of the STUN server {}", server.server)))
+}
+
+fn relay(reporter: &Reporter, node: &Node, id: PeerId, is_own: bool, now: Instant) -> RelayLine {
+    let status = node.peer_status(id);
+    let at = status.as_ref().and_then(|status| status.path);
+    let used_by = |peer: &proto::peer::PeerStatus| {
+        peer.path.is_some_and(|path| path.channel.is_some() && node.relay_at(path.address) == Some(id))
+    };
+    let active = node.peer_paths(id, now).into_iter().find(|path| path.state == PathState::Active);
+    let used_for = node.status().into_iter().filter(used_by).map(|peer| peer.name.to_string());
+    RelayLine {
+        name: node.peer_name(id).map(ToString::to_string).unwrap_or_default(),
+        path: at.map(|at| paths::text(node, id, at, now)),
+        rtt_us: active.and_then(|path| path.rtt).and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+        is_own,
+        used_for: used_for.collect(),
+        reason: status.filter(|status| status.session.is_none()).and_then(|status| reporter.reason(&status, now)),
+    }
+}
