@@ -307,6 +307,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         // Whoever can be dialled need not keep a way open.
         port: parts.port,
         punch: config.nat.punch,
+        mtu: config.interface.mtu,
         relay: own.relays().then_some(RELAY_RATE),
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };

@@ -317,5 +317,6 @@ fn path_line(path: &PathStatus) -> PathLine {
         rtt_us: path.rtt.map(micros),
         jitter_us: micros(path.jitter),
         loss_per_mille: path.loss,
+        mtu: path.mtu,
     }
 }

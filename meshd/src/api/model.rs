@@ -113,6 +113,9 @@ pub(crate) struct PathLine {
     pub(crate) jitter_us: u64,
     /// Unanswered probes per thousand.
     pub(crate) loss_per_mille: u32,
+    /// The largest packet in bytes, IP header included, that is known to pass unfragmented.
+    #[serde(default)]
+    pub(crate) mtu: Option<u16>,
 }
 
 /// What a peer is doing.

@@ -91,6 +91,7 @@ fn node(members: &Members) -> Node {
         keepalive: None,
         port: DEFAULT_PORT,
         punch: true,
+        mtu: 1420,
         relay: None,
     };
     let mut node = Node::new(settings, [1; 32], WallClock { unix_at_origin: 0, floor: 0 }, Instant::ORIGIN);

@@ -50,6 +50,7 @@ fn hub() -> (Node, Members) {
         keepalive: None,
         port: 6374,
         punch: true,
+        mtu: 1420,
         relay: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };

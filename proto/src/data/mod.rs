@@ -6,6 +6,7 @@
 pub mod batch;
 mod inbound;
 mod outbound;
+mod passage;
 mod punt;
 mod relay;
 mod table;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
 use crate::nat::Awaited;
-use crate::path::{Channel, Locator};
+use crate::path::{Channel, Fit, Locator};
 use crate::route::RouteTable;
 use crate::session::Session;
 use crate::stats::{Activity, Meter};
@@ -26,6 +26,8 @@ pub struct PeerRow {
     pub next: Option<Arc<Session>>,
     /// Where its datagrams go.
     pub remote: Locator,
+    /// How inner packets fit the path there.
+    pub fit: Fit,
     /// Where traffic is counted.
     pub activity: Arc<Activity>,
 }

@@ -6,9 +6,12 @@
 //! it probed. While the session carries data the others, which stand by, are probed every ten seconds; a session without data
 //! sends no probes at all.
 
+mod sizing;
+
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use super::mtu::Search;
 use super::quality::Quality;
 use super::{Locator, Origin, PathKind};
 use crate::stats::Stamps;
@@ -85,6 +88,10 @@ pub(crate) struct Paths {
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
+    /// The path that was active when sizes were looked at last.
+    sized: Option<Locator>,
+    /// Bytes that had been sent when it was asked last whether large packets arrive.
+    sent_at_confirm: u64,
 }
 
 #[derive(Debug)]
@@ -104,6 +111,7 @@ struct Path {
     sent: u32,
     started: Instant,
     next: Option<Instant>,
+    search: Search,
 }
 
 /// What the data is to do.
@@ -161,6 +169,8 @@ pub struct PathStatus {
     pub jitter: Duration,
     /// Unanswered probes per thousand.
     pub loss: u32,
+    /// The largest outer packet in bytes that is known to pass; `None` before any is.
+    pub mtu: Option<u16>,
 }
 
 impl Paths {
@@ -186,7 +196,10 @@ impl Paths {
 
     /// Tries every candidate anew, at once: the machine's network changed, or the peer asks for it.
     pub(crate) fn restart(&mut self, now: Instant) {
-        self.all.iter_mut().for_each(|path| path.start(now));
+        for path in &mut self.all {
+            path.start(now);
+            path.search.restart();
+        }
     }
 
     /// As [`Paths::restart`], for those that are not known to work.
@@ -310,7 +323,7 @@ impl Paths {
             let after = [ALERT_AFTER, path.suspect_after(), path.dead_after()];
             after.into_iter().filter_map(|after| path.owing.map(|owing| owing + after))
         });
-        probes.chain(verdicts.filter(|at| *at > now)).min()
+        probes.chain(verdicts.filter(|at| *at > now)).chain(self.next_size_at(now)).min()
     }
 
     /// Counts what was lost, and decides where the data goes.
@@ -441,6 +454,7 @@ impl Path {
             sent: 0,
             started: now,
             next: Some(now),
+            search: Search::default(),
         }
     }
 
@@ -546,6 +560,7 @@ impl Path {
             rtt: self.quality.rtt(),
             jitter: self.quality.jitter(),
             loss: self.quality.loss(),
+            mtu: self.search.size(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod agent;
 mod locator;
+mod mtu;
 mod quality;
 #[cfg(test)]
 mod tests;
@@ -14,3 +15,4 @@ mod tests;
 pub(crate) use agent::{Change, Paths};
 pub use agent::{PathState, PathStatus};
 pub use locator::{Channel, Locator, Origin, PathKind};
+pub use mtu::{Fit, Fragments, LEAST_V6};
