@@ -160,8 +160,10 @@ impl Outbound {
             // What of it has gone cannot be cut anew.
             _ if rest.next > 0 => (segments, Fragments::Allowed),
             Passage::Narrow(payload) => {
-                context.punt_sample(&segments, peer, &mut self.told);
-                rest.offload.segment_size = payload;
+                if segments.len_of(0) > usize::from(row.fit.most(segments.layout().version)) {
+                    context.punt_sample(&segments, peer, &mut self.told);
+                }
+                rest.offload = Offload { gso: Gso::Tcp, segment_size: payload, partial_checksum: true };
                 let Ok(segments) = Segments::new(packet, &rest.offload) else { return Sealed::All };
                 let is_known = segments.len_of(0) <= usize::from(row.fit.whole);
                 (segments, if is_known { Fragments::Never } else { Fragments::Allowed })
@@ -216,8 +218,8 @@ impl Context<'_> {
         let mut packet = vec![0; segments.len_of(0)];
         if segments.write(0, &mut packet) {
             *told = Some((peer, self.now));
-            let offload = Offload { partial_checksum: true, ..Offload::default() };
-            self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
+            // With a checksum that is not marked as partial the core does not send it on.
+            self.punt_packet(&packet, Offload::default());
         }
     }
 }
@@ -441,7 +443,7 @@ pub(crate) fn seal_staged(packet: &[u8], mut offload: Offload, row: &PeerRow, la
         Passage::Open(_) => seal_apart(&segments, row, lane, &mut sealed),
         Passage::Narrow(payload) => {
             sealed.is_too_long = true;
-            offload.segment_size = payload;
+            offload = Offload { gso: Gso::Tcp, segment_size: payload, partial_checksum: true };
             if let Ok(segments) = Segments::new(&packet, &offload) {
                 seal_apart(&segments, row, lane, &mut sealed);
             }

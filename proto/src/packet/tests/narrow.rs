@@ -18,10 +18,9 @@ fn syn(version: Version, flags: u8, mut options: Vec<u8>) -> Vec<u8> {
 
 fn mss_of(packet: &[u8]) -> Option<u16> {
     let Some(TransportSlice::Tcp(tcp)) = SlicedPacket::from_ip(packet).unwrap().transport else { return None };
-    tcp.options_iterator().filter_map(Result::ok).find_map(|option| match option {
-        TcpOptionElement::MaximumSegmentSize(mss) => Some(mss),
-        _ => None,
-    })
+    tcp.options_iterator()
+        .filter_map(Result::ok)
+        .find_map(|option| if let TcpOptionElement::MaximumSegmentSize(mss) = option { Some(mss) } else { None })
 }
 
 proptest! {
