@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netns_tests::inject::Injector;
 use netns_tests::link::Link;
 use netns_tests::traffic::ping_with;
 use netns_tests::{
@@ -162,6 +163,35 @@ fn a_transfer_survives_that_its_path_becomes_a_black_hole_for_what_is_large() {
                 let _ = sent.join().expect("the connection survived");
             });
         }
+    });
+}
+
+#[test]
+fn forged_icmp_errors_change_nothing() {
+    in_lab(|lab| {
+        let road = Road::new(lab, Family::V4, 1500);
+        road.one.without_segment_offload("eth0");
+        let wire = Tap::on(&road.one, "eth0");
+        let daemons = road.mesh.up_all();
+        let _ = tcp_transfer(&road.one, &road.two, &road.address(Family::V4), MIB);
+        wait_mtu(&daemons[0], TWO, 1500);
+        let is_full = |frame: &&netns_tests::tap::Frame| frame.outgoing && frame.packet.len() > 1400;
+        let quoted = wire.frames().iter().find(is_full).expect("a full packet").packet.clone();
+        // From the far side, in the name of a router that might be on the way.
+        let pen = Injector::on(&road.two);
+        for mtu in [68, 600, 1280, 1400] {
+            pen.send_fragmentation_needed(std::net::Ipv4Addr::new(198, 51, 100, 7), &quoted, mtu);
+        }
+        wire.wait_for(Duration::from_secs(2), "the last forged error", |frame| {
+            (!frame.outgoing && frame.packet.get(20..22) == Some(&[3, 4])).then_some(())
+        });
+        wire.clear();
+        let _ = tcp_transfer(&road.one, &road.two, &road.address(Family::V4), MIB);
+        let frames = wire.frames();
+        assert!(
+            frames.iter().filter(is_full).count() > 500 && !frames.iter().any(netns_tests::tap::Frame::is_fragment)
+        );
+        assert_eq!(daemons[0].status().peer(TWO).mtu(), Some(1500));
     });
 }
 
