@@ -94,3 +94,61 @@ fn plaintext(locator: Locator, size: u16) -> usize {
     let relay = if locator.channel.is_some() { RELAY_HEADER_LEN } else { 0 };
     usize::from(size).saturating_sub(usize::from(outer_headers(locator.address.ip())) + OVERHEAD + relay)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::{Channel, Origin};
+
+    const START: Instant = Instant::from_nanos(1_000_000_000_000);
+
+    fn direct(host: u8) -> Locator {
+        Locator::from(SocketAddr::from(([192, 0, 2, host], 6374)))
+    }
+
+    /// Sends what is due, and returns where each probe went and how long it is.
+    fn probes(paths: &mut Paths) -> Vec<(Locator, usize)> {
+        paths.tend_sizes(0, 1420, START);
+        let mut probes = Vec::new();
+        while let Some(due) = paths.poll_size(START) {
+            paths.sent_size(due.locator, probes.len() as u64, START);
+            probes.push((due.locator, due.plaintext));
+        }
+        probes
+    }
+
+    #[test]
+    fn probes_make_packets_of_the_size_in_question_also_behind_a_relays_header() {
+        let relay = Locator { channel: Some(Channel(7)), ..direct(9) };
+        let v6 = Locator::from("[2001:db8::1]:6374".parse::<SocketAddr>().unwrap());
+        for (locator, around) in [(direct(1), 28 + 32), (relay, 28 + 8 + 32), (v6, 48 + 32)] {
+            let mut paths = Paths::default();
+            paths.adopt(locator, Origin::Seen, START);
+            assert_eq!(probes(&mut paths), [1000, 1280, 1400, 1500].map(|size| (locator, size - around)));
+        }
+    }
+
+    #[test]
+    fn what_fits_is_that_of_the_path_with_the_data_and_changes_with_it_at_once() {
+        let mut paths = Paths::default();
+        paths.adopt(direct(1), Origin::Seen, START);
+        assert_eq!(probes(&mut paths).len(), 4);
+        assert!(!paths.answered_size(direct(2), 3, START), "not from there");
+        assert!(paths.answered_size(direct(1), 3, START));
+        assert_eq!(paths.fit(1420).whole, 1440);
+        paths.adopt(direct(2), Origin::Seen, START);
+        assert_eq!(paths.fit(1420), Fit::unknown(1420), "nothing is taken over from the path before");
+        assert!(probes(&mut paths).iter().all(|(locator, _)| *locator == direct(2)), "and only it is asked");
+        paths.adopt(direct(1), Origin::Seen, START);
+        assert_eq!(paths.fit(1420).whole, 1440, "and nothing is forgotten");
+    }
+
+    #[test]
+    fn what_the_machine_refuses_is_not_asked_for_again() {
+        let mut paths = Paths::default();
+        paths.adopt(direct(1), Origin::Seen, START);
+        paths.tend_sizes(0, 1420, START);
+        paths.too_long(direct(1).address, 1400 - 28, START);
+        assert_eq!(probes(&mut paths).iter().map(|(_, len)| len + 60).collect::<Vec<_>>(), [1000, 1280]);
+    }
+}
