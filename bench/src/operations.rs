@@ -11,6 +11,7 @@ use proto::id::{PeerId, PublicKey, SessionIndex};
 use proto::packet::Part;
 use proto::packet::coalesce::Run;
 use proto::packet::segment::Segments;
+use proto::path::Fit;
 use proto::route::{RouteTable, Target};
 use proto::session::{AeadKey, AesBackend, ReplayWindow, Session};
 use proto::time::Instant;
@@ -269,8 +270,13 @@ impl Small {
         let remote = |number: u32| SocketAddr::from(([192, 0, 2, 1], 6_000 + number as u16));
         let mut table = table(0, ALICE, BOB, remote(0));
         for number in 0..PEERS {
-            let row =
-                PeerRow { session: session(0), next: None, remote: remote(number).into(), activity: Arc::default() };
+            let row = PeerRow {
+                session: session(0),
+                next: None,
+                remote: remote(number).into(),
+                fit: Fit::known(u16::MAX),
+                activity: Arc::default(),
+            };
             table.set_peer(PeerId(number), Some(row));
         }
         Self {
@@ -371,7 +377,13 @@ fn table(side: u8, mine: Ipv4Addr, theirs: Ipv4Addr, remote: SocketAddr) -> Forw
     let session = session(side);
     table.set_peer(
         PeerId(0),
-        Some(PeerRow { session: Arc::clone(&session), next: None, remote: remote.into(), activity: Arc::default() }),
+        Some(PeerRow {
+            session: Arc::clone(&session),
+            next: None,
+            remote: remote.into(),
+            fit: Fit::known(u16::MAX),
+            activity: Arc::default(),
+        }),
     );
     table.insert_session(SessionRow { session, activity: Arc::default() });
     table

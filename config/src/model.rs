@@ -81,8 +81,8 @@ impl fmt::Debug for NodeConfig {
 pub struct InterfaceConfig {
     /// Name of the interface, at most 15 bytes (`IFNAMSIZ` less its NUL).
     pub name: String,
-    /// Bytes of the longest inner packet, 1280 to 9000.
-    pub mtu: u16,
+    /// Bytes of the longest inner packet, 1280 to 9000; `None`: what the machine's widest link carries.
+    pub mtu: Option<u16>,
     /// Routing table for the mesh's routes: the kernel's main (254), or one that is not the kernel's.
     pub table: u32,
     /// Firewall mark of the daemon's own datagrams, by which rules for a table of their own leave them out; not 0.

@@ -22,8 +22,6 @@ use crate::{address, scalar, shape};
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
 const INTERFACE: &str = "mesh0";
-/// An outer packet of 1,500 bytes less IPv6, UDP, data header and tag, rounded down to what WireGuard uses too.
-const MTU: u16 = 1420;
 /// 1280 is the least that IPv6 works with (RFC 8200 §5); 9000 is a jumbo frame.
 const MTU_RANGE: RangeInclusive<u32> = 1280..=9000;
 /// Mark of the daemon's datagrams, and the routing table that is proposed; the port's number, so that one number is to be remembered.
@@ -167,7 +165,7 @@ fn interface(reader: &mut Reader<'_>, root: &DeTable<'_>) -> InterfaceConfig {
     let mtu = number(reader, section, "mtu", &MTU_RANGE);
     InterfaceConfig {
         name: reader.optional(section, "name", interface_name).map_or_else(|| INTERFACE.to_owned(), |name| name.value),
-        mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(MTU),
+        mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()),
         table: reader.optional(section, "table", routing_table).map_or(MAIN_TABLE, |table| table.value),
         mark: number(reader, section, "mark", &(1..=u32::MAX)).unwrap_or(ROUTING),
     }

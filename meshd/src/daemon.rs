@@ -49,6 +49,15 @@ const MAX_PUNTS: usize = 256;
 /// Packets that the kernel queues for the TUN device. Measured: less costs throughput, more gains nothing.
 const TX_QUEUE: u32 = 500;
 
+/// IPv6 and UDP header, and what a data datagram adds, in bytes.
+const OUTER_HEADERS: u32 = 40 + 8 + OVERHEAD as u32;
+
+/// The device's MTU over Ethernet of 1,500 bytes.
+const ETHERNET: u16 = 1500 - OUTER_HEADERS as u16;
+
+/// The largest MTU that is chosen without being configured: that over a jumbo frame of 9,000 bytes.
+const JUMBO: u16 = 9000 - OUTER_HEADERS as u16;
+
 /// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
 /// rest, few enough for a small machine in a mesh of a thousand names.
 const MAX_LOOKUPS: usize = 16;
@@ -137,16 +146,22 @@ async fn assemble(
     mut host: Host,
     server: Server,
 ) -> Result<(Driver, Vec<worker::Handle>), Failure> {
-    let parts = match open(config, underlay) {
+    let mut parts = match open(config, underlay) {
         Ok(parts) => parts,
         Err(error) => return Err(Box::new((host, error))),
     };
+    if config.interface.mtu.is_none() {
+        parts.mtu = match host.widest_link().await {
+            Ok(widest) => mtu_over(widest),
+            Err(error) => return Err(Box::new((host, error.into()))),
+        };
+    }
     // Before the first look at the machine, so that no change falls between them.
     let watch = match Watch::new(&config.interface.name, config.interface.table) {
         Ok(watch) => watch,
         Err(error) => return Err(Box::new((host, error.into()))),
     };
-    if let Err(error) = host.configure(&plan(config)).await {
+    if let Err(error) = host.configure(&plan(config, parts.mtu)).await {
         return Err(Box::new((host, error.into())));
     }
     for note in host.notes() {
@@ -161,6 +176,8 @@ struct Parts {
     sockets: Vec<UdpSocket>,
     offload: OffloadLevel,
     port: u16,
+    /// Of the device, in bytes.
+    mtu: u16,
     suites: Suites,
 }
 
@@ -196,7 +213,8 @@ fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
         format!("cannot listen on UDP port {}: {e}{hint}", config.listen.port)
     })?;
     let port = sockets.first().map_or(Ok(config.listen.port), |s| s.local_addr().map(|a| a.port()))?;
-    Ok(Parts { devices, sockets, offload: info.offload, port, suites })
+    let mtu = interface.mtu.unwrap_or(ETHERNET);
+    Ok(Parts { devices, sockets, offload: info.offload, port, mtu, suites })
 }
 
 /// The highest level of the device that the configuration allows.
@@ -331,6 +349,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         punch: config.nat.punch,
         relay: own.relays().then_some(relay_rates(config)),
         lan: lan_policy(config),
+        mtu: parts.mtu,
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
     let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };
@@ -375,15 +394,15 @@ fn cipher_warning(configured: Suites, offered: Suites) -> Option<String> {
 }
 
 /// What the machine is to be given: our addresses, and routes to everything of the peers that policy lets us talk to.
-fn plan(config: &Config) -> Plan {
-    let Config { members, interface, .. } = config;
+fn plan(config: &Config, mtu: u16) -> Plan {
+    let Config { members, .. } = config;
     let Members { mesh, endpoints, .. } = members;
     let policy = Policy::new(members);
     let own = &config.node.name;
     let mut plan = Plan {
-        mtu: u32::from(interface.mtu),
+        mtu: mtu.into(),
         txqueuelen: TX_QUEUE,
-        gso_max_segs: Some(gso_max_segs(interface.mtu)),
+        gso_max_segs: Some(gso_max_segs(mtu.min(ETHERNET))),
         ..Plan::default()
     };
     for endpoint in endpoints {
@@ -403,7 +422,15 @@ fn plan(config: &Config) -> Plan {
     plan
 }
 
-/// Segments of a TSO packet, so that it fits one UDP GSO send; the kernel's default would need two for every packet.
+/// The device's MTU for a machine whose widest link to peers carries packets of so many bytes. Where it is narrower than Ethernet,
+/// others may have been meant: what a path really carries is found out for each.
+fn mtu_over(widest: Option<u32>) -> u16 {
+    let inner = widest.unwrap_or_default().saturating_sub(OUTER_HEADERS);
+    u16::try_from(inner).unwrap_or(u16::MAX).clamp(ETHERNET, JUMBO)
+}
+
+/// Segments of a TSO packet, so that it fits one UDP GSO send; the kernel's default would need two for every packet. Larger
+/// segments than those of Ethernet are fewer by themselves, for a super-packet has 64 KiB at most.
 fn gso_max_segs(mtu: u16) -> u32 {
     let fits = MAX_SEND / (usize::from(mtu) + OVERHEAD);
     u32::try_from(fits.min(MAX_SEGMENTS)).unwrap_or(1)
@@ -457,6 +484,12 @@ mod tests {
         assert_eq!(level(&[Offload::TunTcp], true), OffloadLevel::Write);
         assert_eq!(level(&[Offload::TunUdp, Offload::TunWrite], true), OffloadLevel::Plain);
         assert_eq!(level(&[], false), OffloadLevel::Plain);
+    }
+
+    #[test]
+    fn the_device_is_as_wide_as_the_widest_link_allows() {
+        let expected = [(None, 1420), (Some(1280), 1420), (Some(1500), 1420), (Some(9000), 8920), (Some(65_536), 8920)];
+        assert!(expected.into_iter().all(|(widest, mtu)| mtu_over(widest) == mtu));
     }
 
     #[test]

@@ -168,7 +168,12 @@ impl Driver {
             Err(error) => self.reporter.state_error(&error),
         }
         while let Some(transmit) = self.node.poll_transmit() {
-            if let Err(error) = self.sender.send_to(&transmit.datagram, transmit.destination) {
+            let (destination, fragments) = (transmit.destination, transmit.fragments);
+            if let Err(error) = self.sender.send_as(&transmit.datagram, destination, fragments) {
+                if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                    self.node.handle_too_long(destination, transmit.datagram.len(), self.clock.now());
+                    continue;
+                }
                 tracing::debug!(destination = %transmit.destination, %error, "not sent");
                 self.reporter.send_error(transmit.destination, &error);
             }

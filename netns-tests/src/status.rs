@@ -155,6 +155,13 @@ impl Peer {
         Some(relay.parse().unwrap_or_else(|_| panic!("{relay} is no socket address")))
     }
 
+    /// The largest packet that is known to pass the path with the data.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u64> {
+        let paths = self.json["paths"].as_array().into_iter().flatten();
+        paths.filter(|path| path["state"] == "active").find_map(|path| path["mtu"].as_u64())
+    }
+
     /// The session's index.
     #[must_use]
     pub fn session(&self) -> Option<String> {

@@ -40,6 +40,8 @@ drop_reasons! {
     ForeignSource => "foreign_source",
     /// Outbound: no session yet, and the queue of waiting packets is full.
     StagingFull => "no_session_staging_full",
+    /// Outbound: larger than the path to the peer carries. Its sender was told, as far as such errors may be sent.
+    TooLong => "too_long",
     /// Outbound: the peer did not answer in time.
     Unreachable => "unreachable",
     /// Outbound: the session may seal no more; a new one is on its way.

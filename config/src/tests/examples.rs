@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use crate::{LanConfig, parse_mesh, parse_node, shape};
+use crate::{InterfaceConfig, LanConfig, parse_mesh, parse_node, shape};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -46,7 +46,7 @@ fn the_mesh_example_keeps_edge4_apart() {
 fn full_reference() -> String {
     let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
     let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
-    text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
+    text.replace("\n#mtu =", "\nmtu =").replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
 }
 
 #[test]
@@ -75,7 +75,8 @@ fn the_reference_shows_the_defaults() {
     let (shown, bare) = (read(&full_reference()), read("[node]\nname = \"beijing.edge1\""));
     assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
     assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
-    assert_eq!((shown.interface, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    let without_mtu = InterfaceConfig { mtu: None, ..shown.interface };
+    assert_eq!((without_mtu, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.nat, shown.relay), (bare.nat, bare.relay));

@@ -64,7 +64,7 @@ fn the_defaults_are_those_of_the_reference() {
     assert_eq!(config.node.secret_key.as_bytes(), secret().as_bytes());
     assert_eq!(config.node.preshared_key.as_bytes(), PresharedKey::NONE.as_bytes());
     assert_eq!(config.node.mesh_file, Some(site.path("mesh.toml")));
-    assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("mesh0", 1420));
+    assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("mesh0", None));
     assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (254, 6374, 6374));
     let seconds = Duration::from_secs;
     let session = config.session;
@@ -99,7 +99,7 @@ fn every_setting_is_taken_over() {
     crate::key::generate_file(&site.path("psk"), &SecretKey::from_bytes([5; 32])).unwrap();
     let config = site.load().unwrap();
     assert_eq!(config.node.preshared_key.as_bytes(), &[5; 32]);
-    assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("m1", 1300));
+    assert_eq!((config.interface.name.as_str(), config.interface.mtu), ("m1", Some(1300)));
     assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (7, 8, 0));
     assert_eq!((config.relay.rate.bytes(), config.relay.member_rate.bytes()), (250_000_000, 1_000_000));
     let session = config.session;

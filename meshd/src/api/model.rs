@@ -182,7 +182,7 @@ pub(crate) struct PathLine {
     pub(crate) jitter_us: u64,
     /// Unanswered probes per thousand.
     pub(crate) loss_per_mille: u32,
-    /// Longest datagram that is known to pass, in bytes of UDP payload.
+    /// The largest packet in bytes, IP header included, that is known to pass unfragmented.
     #[serde(default)]
     pub(crate) mtu: Option<u16>,
     /// Probes that were sent there.

@@ -9,12 +9,15 @@ use std::time::Instant;
 
 use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SLOT_LEN, SLOT_STRIDE, SendBatch};
 use proto::data::{Socket, SocketSend};
+use proto::path::Fragments;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::sys::udp::{self, KernelAddr, Message, Receiver, Sender, SocketOption};
 use crate::underlay::{Reader, Underlay, Way};
+use cutting::Cutting;
 use egress::{Egress, Request};
 
+mod cutting;
 mod egress;
 
 /// A UDP socket for all peers of one worker.
@@ -23,6 +26,7 @@ pub(crate) struct UdpSocket {
     family: Family,
     underlay: Underlay,
     ways: Reader,
+    cutting: Cutting,
     egress: Egress,
     sender: Sender,
     receiver: Receiver,
@@ -95,8 +99,6 @@ impl UdpSocket {
     /// A peer's lane `n` comes to socket `n % count`, so that its lanes are opened in parallel and each in order; handshakes and
     /// control come to the first. A kernel that cannot do so (before 4.5) gives all that a peer sends to one of them.
     ///
-    /// Datagrams larger than the path MTU are fragmented, until meshd probes path MTUs.
-    ///
     /// # Errors
     /// `EADDRINUSE` also where the socket that has the port would share it: two meshd would steal each other's datagrams.
     /// `EPERM` for a mark without `CAP_NET_ADMIN`: without its mark a datagram might be routed into the mesh again.
@@ -139,7 +141,8 @@ impl UdpSocket {
     /// # Errors
     /// `EMFILE` and the like.
     pub(crate) fn try_clone_sender(&self) -> io::Result<UdpSender> {
-        Ok(UdpSender { socket: self.socket.try_clone()?, family: self.family, underlay: self.underlay.clone() })
+        let (socket, cutting) = (self.socket.try_clone()?, self.cutting.clone());
+        Ok(UdpSender { socket, family: self.family, underlay: self.underlay.clone(), cutting })
     }
 
     fn bind_one(family: Family, port: u16, sharing: Sharing, options: &SocketOptions) -> io::Result<Self> {
@@ -152,12 +155,10 @@ impl UdpSocket {
             socket.set_mark(mark.get())?;
         }
         set_buffers(&socket, options)?;
-        // The kernel fragments what is too long. PROBE, with DF, comes with path MTU discovery.
-        udp::set_option(socket.as_fd(), SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT)?;
         if family == Family::Dual {
             socket.set_only_v6(false)?;
-            udp::set_option(socket.as_fd(), SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DONT)?;
         }
+        Cutting::forbid(socket.as_fd(), family)?;
         if options.gro {
             // An error means that this kernel has none, and everything works without.
             let _ = udp::set_option(socket.as_fd(), SocketOption::Gro, 1);
@@ -171,6 +172,7 @@ impl UdpSocket {
             family,
             underlay: options.underlay.clone(),
             ways: options.underlay.reader(),
+            cutting: Cutting::default(),
             egress: Egress::new(gso),
             sender: Sender::new(),
             receiver: Receiver::new(),
@@ -260,7 +262,8 @@ impl Socket for UdpSocket {
     /// rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers would drop
     /// what they have seen.
     fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
-        let (fd, family, sender, ways) = (self.socket.as_fd(), self.family, &mut self.sender, &mut self.ways);
+        let (fd, family, cutting) = (self.socket.as_fd(), self.family, &self.cutting);
+        let (sender, ways) = (&mut self.sender, &mut self.ways);
         let mut place = |to: SocketAddr| family.place(to, ways.to(to.ip()));
         let Some(first) = batches.first() else { return SocketSend::Sent(0) };
         let Ok(first_place) = place(first.destination()) else { return self.egress.drop_all(first) };
@@ -271,8 +274,12 @@ impl Socket for UdpSocket {
                 sender.send(fd, places.map(|(batch, place)| place.batch(batch)))
             }
             Request::Whole => udp::send(fd, &first_place.batch(first)).map(|()| first.count()),
-            Request::Singles { from } => {
-                sender.send(fd, first.datagrams().skip(from).map(|bytes| first_place.message(bytes, None)))
+            Request::Singles { from, fragments } => {
+                let messages = || first.datagrams().skip(from).map(|bytes| first_place.message(bytes, None));
+                match fragments {
+                    Fragments::Never => sender.send(fd, messages()),
+                    Fragments::Allowed => cutting.send(fd, family, fragments, || sender.send(fd, messages())),
+                }
             }
         })
     }
@@ -347,16 +354,27 @@ pub(crate) struct UdpSender {
     socket: StdSocket,
     family: Family,
     underlay: Underlay,
+    cutting: Cutting,
 }
 
 impl UdpSender {
-    /// Sends one datagram. Never blocks.
+    /// Sends one datagram, which must not be fragmented. Never blocks.
     ///
     /// # Errors
-    /// Those of `sendto(2)`; `EAFNOSUPPORT` for IPv6 on a machine that has none, `ENETUNREACH` where only the mesh leads there.
+    /// Those of `sendto(2)`; `EMSGSIZE` where it is larger than the link carries, `EAFNOSUPPORT` for IPv6 on a machine that has none,
+    /// `ENETUNREACH` where only the mesh leads there.
     pub(crate) fn send_to(&self, datagram: &[u8], destination: SocketAddr) -> io::Result<()> {
+        self.send_as(datagram, destination, Fragments::Never)
+    }
+
+    /// As [`send_to`](Self::send_to), for a datagram that may be fragmented.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn send_as(&self, datagram: &[u8], destination: SocketAddr, fragments: Fragments) -> io::Result<()> {
         let place = self.family.place(destination, self.underlay.to(destination.ip()))?;
-        udp::send(self.socket.as_fd(), &place.message(datagram, None))
+        let fd = self.socket.as_fd();
+        self.cutting.send(fd, self.family, fragments, || udp::send(fd, &place.message(datagram, None)))
     }
 }
 

@@ -107,6 +107,15 @@ impl Host {
         Ok(reachable(&links, &addresses, &self.settings.interface))
     }
 
+    /// The largest MTU of the machine's links that lead to peers, in bytes; `None` where none is up.
+    ///
+    /// # Errors
+    /// When the kernel does not list them.
+    pub(crate) async fn widest_link(&self) -> Result<Option<u32>, HostError> {
+        let links = self.netlink.links().await.during("list", "interfaces")?;
+        Ok(reachable::widest(&links, &self.settings.interface))
+    }
+
     /// Undoes everything and forgets the journal and the plan.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Which of this machine's addresses are worth telling to peers. A pure function.
+//! Which of this machine's addresses are worth telling to peers, and how wide its links to them are. Pure functions.
 
 use std::net::IpAddr;
 
@@ -30,11 +30,20 @@ const INSIDE: [&str; 18] = [
 
 /// The addresses of `links` that peers may reach, but for those of `own`, the mesh's interface.
 pub(super) fn reachable(links: &[Link], addresses: &[Address], own: &str) -> Vec<IpAddr> {
-    let is_inside = |name: &str| name == "lo" || name == own || INSIDE.iter().any(|prefix| name.starts_with(prefix));
-    let is_up = |link: &&Link| link.is_up && link.has_carrier && !is_inside(&link.name);
-    let usable: Vec<u32> = links.iter().filter(is_up).map(|link| link.index).collect();
+    let usable: Vec<u32> = usable(links, own).map(|link| link.index).collect();
     let all = addresses.iter().filter(|address| usable.contains(&address.index)).map(|address| address.address.addr());
     all.filter(|ip| is_wide(*ip)).collect()
+}
+
+/// The largest MTU of those of `links` that lead to peers, in bytes.
+pub(super) fn widest(links: &[Link], own: &str) -> Option<u32> {
+    usable(links, own).filter_map(|link| link.settings.mtu).max()
+}
+
+fn usable<'l>(links: &'l [Link], own: &'l str) -> impl Iterator<Item = &'l Link> {
+    let is_inside =
+        move |name: &str| name == "lo" || name == own || INSIDE.iter().any(|prefix| name.starts_with(prefix));
+    links.iter().filter(move |link| link.is_up && link.has_carrier && !is_inside(&link.name))
 }
 
 /// Whether an address means something beyond its link.

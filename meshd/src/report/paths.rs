@@ -56,7 +56,7 @@ fn probed(node: &Node, path: &PathStatus, now: Instant) -> PathLine {
         rtt_us: path.rtt.map(micros),
         jitter_us: micros(path.jitter),
         loss_per_mille: path.loss,
-        mtu: None,
+        mtu: path.mtu,
         probes: path.probes,
         last_probe_seconds_ago: ago(path.probed_at),
         last_answer_seconds_ago: ago(path.answered_at),
@@ -182,7 +182,7 @@ mod tests {
         let (origin, kind) = (Origin::Observed, PathKind::Direct);
         let (rtt, jitter, loss) = (None, Duration::ZERO, 0);
         let probed_at = Some(Instant::from_nanos(99_000_000_000)).filter(|_| probes > 0);
-        PathStatus { locator, origin, kind, state, rtt, jitter, loss, probes, probed_at, answered_at }
+        PathStatus { locator, origin, kind, state, rtt, jitter, loss, mtu: None, probes, probed_at, answered_at }
     }
 
     #[test]

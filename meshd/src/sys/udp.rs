@@ -19,10 +19,13 @@ pub(crate) enum SocketOption {
     ReceiveBufferForce,
     /// Bytes that may wait to be sent, beyond `net.core.wmem_max`; needs `CAP_NET_ADMIN`.
     SendBufferForce,
-    /// Path MTU discovery over IPv4; 0 lets the kernel fragment (`IP_PMTUDISC_DONT`).
+    /// Path MTU discovery over IPv4: `IP_PMTUDISC_PROBE` forbids fragments and does not listen to ICMP, `IP_PMTUDISC_DONT` allows
+    /// them.
     MtuDiscoverV4,
-    /// Path MTU discovery over IPv6; 0 lets the kernel fragment (`IPV6_PMTUDISC_DONT`).
+    /// The same over IPv6.
     MtuDiscoverV6,
+    /// The size that IPv6 packets are fragmented to, 1280 at least; 0: that of the link, or what ICMP says of the path.
+    FragmentSizeV6,
     /// 1: the kernel may merge datagrams of one flow into one message (Linux 5.0).
     Gro,
     /// The default segment size of sends; 0: no segmentation. An error means that there is no `UDP_SEGMENT` (Linux 4.18).
@@ -36,6 +39,7 @@ impl SocketOption {
             Self::SendBufferForce => (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE),
             Self::MtuDiscoverV4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
             Self::MtuDiscoverV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+            Self::FragmentSizeV6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
             Self::Gro => (libc::SOL_UDP, libc::UDP_GRO),
             Self::Segment => (libc::SOL_UDP, libc::UDP_SEGMENT),
         }

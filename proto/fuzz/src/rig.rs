@@ -12,6 +12,7 @@ use proto::data::{
 use proto::handshake::{Agreement, Keys, Mac1};
 use proto::id::{PeerId, PublicKey, SessionIndex};
 use proto::packet::{Gso, MAX_SEGMENTS, Offload, Part};
+use proto::path::Fit;
 use proto::route::{RouteTable, Target};
 use proto::session::Session;
 use proto::stats::{DropCounters, DropReason};
@@ -87,7 +88,13 @@ impl End {
         let mut table = ForwardingTable::new(Mac1::new(&PublicKey([own; 32])));
         table.routes = Arc::new(routes);
         let activity = Arc::default();
-        let row = PeerRow { session: session.clone(), next: None, remote: underlay(peer).into(), activity };
+        let row = PeerRow {
+            session: session.clone(),
+            next: None,
+            remote: underlay(peer).into(),
+            fit: Fit::known(u16::MAX),
+            activity,
+        };
         table.insert_session(SessionRow { session, activity: Arc::clone(&row.activity) });
         table.set_peer(PeerId(0), Some(row));
         let drops = Arc::<DropCounters>::default();

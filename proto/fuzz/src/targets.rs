@@ -8,8 +8,8 @@ use proto::packet::vnet::{self, Accepted, VNET_HEADER_LEN};
 use proto::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
 use proto::wire::{
     BindingAnswer, Capabilities, Control, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, Initiation,
-    InitiationPayload, MAX_CONTROL, MessageType, OVERHEAD, RELAY_HEADER_LEN, RESPONSE_LEN, Response, ResponsePayload,
-    TAG_LEN, TransactionId, parse_relay_header, relay_header,
+    InitiationPayload, MAX_CONTROL, MessageType, OVERHEAD, RELAY_HEADER_LEN, RESPONSE_LEN, RelayHeader, Response,
+    ResponsePayload, TAG_LEN, TransactionId,
 };
 
 use crate::input::Input;
@@ -188,9 +188,9 @@ pub fn wire(bytes: &[u8]) {
         assert_eq!(Control::parse(&written), Some(control));
     }
     if kind == Ok(MessageType::Relayed)
-        && let Ok(channel) = parse_relay_header(&datagram)
+        && let Ok(header) = RelayHeader::parse(&datagram)
     {
-        assert_eq!(relay_header(channel)[4..], datagram[4..RELAY_HEADER_LEN]);
+        assert_eq!(header.to_bytes()[4..], datagram[4..RELAY_HEADER_LEN]);
     }
     if let Some(payload) = datagram.first_chunk::<16>() {
         assert_eq!(InitiationPayload::parse(payload).to_bytes()[..11], payload[..11]);

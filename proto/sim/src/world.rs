@@ -183,6 +183,7 @@ impl World {
             idle_after: self.idle_after,
             keepalive: self.keepalive,
             port: DEFAULT_PORT,
+            mtu: 1420,
             punch: true,
             lan: self.lan,
             relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATES),

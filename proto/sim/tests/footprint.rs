@@ -92,6 +92,7 @@ fn node(members: &Members) -> Node {
         port: DEFAULT_PORT,
         punch: true,
         lan: LanPolicy::default(),
+        mtu: 1420,
         relay: None,
     };
     let mut node = Node::new(settings, [1; 32], WallClock { unix_at_origin: 0, floor: 0 }, Instant::ORIGIN);

@@ -51,6 +51,7 @@ fn hub() -> (Node, Members) {
         port: 6374,
         punch: true,
         lan: LanPolicy::default(),
+        mtu: 1420,
         relay: None,
     };
     let clock = WallClock { unix_at_origin: 0, floor: 0 };

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::packet::MAX_SEGMENTS;
+use crate::path::Fragments;
 
 /// Most bytes of one UDP GSO send: 65,535 less the IPv4 and UDP headers; the same bound serves IPv6.
 pub const MAX_SEND: usize = 65_507;
@@ -26,7 +27,22 @@ pub struct SendBatch {
     count: usize,
     stride: usize,
     closed: bool,
-    destination: SocketAddr,
+    destination: Destination,
+}
+
+/// Where a datagram goes, and whether it may be cut on its way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Datagrams that may be cut do not share a batch with others.
+    pub fragments: Fragments,
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, fragments: Fragments::Never }
+    }
 }
 
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -42,12 +58,20 @@ impl SendBatch {
     #[must_use]
     pub fn new() -> Self {
         let buffer = vec![0; MAX_SEND].into_boxed_slice();
-        Self { buffer, used: 0, count: 0, stride: 0, closed: false, destination: NOWHERE }
+        Self {
+            buffer,
+            used: 0,
+            count: 0,
+            stride: 0,
+            closed: false,
+            destination: Destination { address: NOWHERE, fragments: Fragments::Never },
+        }
     }
 
     /// Whether `count` datagrams, all `len` long but a perhaps shorter last one, may follow what is in the batch.
     #[must_use]
-    pub fn has_room(&self, destination: SocketAddr, len: usize, count: usize) -> bool {
+    pub fn has_room(&self, destination: impl Into<Destination>, len: usize, count: usize) -> bool {
+        let destination = destination.into();
         (self.count == 0 || self.destination == destination) && self.takes(len, count)
     }
 
@@ -62,7 +86,8 @@ impl SendBatch {
     }
 
     /// Appends one datagram of `len` bytes and lends its memory; `None` where [`has_room`](Self::has_room) says no.
-    pub fn push(&mut self, destination: SocketAddr, len: usize) -> Option<&mut [u8]> {
+    pub fn push(&mut self, destination: impl Into<Destination>, len: usize) -> Option<&mut [u8]> {
+        let destination = destination.into();
         if len == 0 || !self.has_room(destination, len, 1) {
             return None;
         }
@@ -116,7 +141,13 @@ impl SendBatch {
     /// Where all of them go.
     #[must_use]
     pub const fn destination(&self) -> SocketAddr {
-        self.destination
+        self.destination.address
+    }
+
+    /// Whether they may be cut on their way.
+    #[must_use]
+    pub const fn fragments(&self) -> Fragments {
+        self.destination.fragments
     }
 
     /// All bytes, back to back.
@@ -160,7 +191,8 @@ impl SendQueue {
     /// Finds or begins the batch that `count` datagrams go to, all `len` long but a perhaps shorter last one. False: what is
     /// there has to be sent first.
     #[inline]
-    pub(super) fn reserve(&mut self, destination: SocketAddr, len: usize, count: usize) -> bool {
+    pub(super) fn reserve(&mut self, destination: impl Into<Destination>, len: usize, count: usize) -> bool {
+        let destination = destination.into();
         if self.used + len * count > MAX_SEND {
             return false;
         }
@@ -180,7 +212,7 @@ impl SendQueue {
 
     /// Appends one datagram of `len` bytes and lends its memory. `None`: what is there has to be sent first.
     #[inline]
-    pub(super) fn push(&mut self, destination: SocketAddr, len: usize) -> Option<&mut [u8]> {
+    pub(super) fn push(&mut self, destination: impl Into<Destination>, len: usize) -> Option<&mut [u8]> {
         if len == 0 || !self.reserve(destination, len, 1) {
             return None;
         }
@@ -213,7 +245,7 @@ impl SendQueue {
 
     /// The newest batch for a destination; the only one that may be added to, lest an older datagram come after a newer.
     #[inline]
-    fn newest(&self, destination: SocketAddr) -> Option<usize> {
+    fn newest(&self, destination: Destination) -> Option<usize> {
         let is_it = |index: &usize| self.batches.get(*index).is_some_and(|batch| batch.destination == destination);
         // The last one for its destination to be added to, so there is no newer one.
         if self.current < self.begun && is_it(&self.current) {
@@ -222,7 +254,7 @@ impl SendQueue {
         (self.sent..self.begun).rev().find(is_it)
     }
 
-    fn begin(&mut self, destination: SocketAddr) -> bool {
+    fn begin(&mut self, destination: Destination) -> bool {
         if self.begun == MAX_OPEN {
             return false;
         }
@@ -347,7 +379,7 @@ mod tests {
     }
 
     fn shapes(queue: &SendQueue) -> Vec<(u16, Vec<usize>)> {
-        queue.unsent().iter().map(|b| (b.destination.port(), b.datagrams().map(<[u8]>::len).collect())).collect()
+        queue.unsent().iter().map(|b| (b.destination().port(), b.datagrams().map(<[u8]>::len).collect())).collect()
     }
 
     #[test]

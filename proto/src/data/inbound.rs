@@ -13,8 +13,7 @@ use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, Ses
 use crate::account::Carried;
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
-use crate::packet::layout;
-use crate::packet::{MAX_PACKET, Offload, Part};
+use crate::packet::{MAX_PACKET, Offload, Part, layout, mss};
 use crate::path::{Channel, Locator};
 use crate::route::Target;
 use crate::session::OpenError;
@@ -22,7 +21,7 @@ use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
-    RELAY_HEADER_LEN, RESPONSE_LEN, TransactionId, parse_relay_header,
+    RELAY_HEADER_LEN, RESPONSE_LEN, RelayHeader, TransactionId,
 };
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
@@ -217,7 +216,7 @@ impl Message<'_> {
     fn channel_of(&self, part: Part) -> Option<Channel> {
         let datagram = self.memory.get(part.start..part.start + part.len)?;
         let is_relayed = MessageType::of(datagram) == Ok(MessageType::Relayed);
-        if is_relayed { parse_relay_header(datagram).ok() } else { None }
+        if is_relayed { RelayHeader::parse(datagram).ok().map(|header| header.channel) } else { None }
     }
 
     fn drop_one(&self, cursor: &mut Cursor, reason: DropReason) {
@@ -339,13 +338,16 @@ impl Message<'_> {
             return Ok(());
         }
         self.end_run();
-        let packet = self.memory.get(inner.start..inner.start + inner.len).ok_or(DropReason::MalformedInner)?;
+        let packet = self.memory.get_mut(inner.start..inner.start + inner.len).ok_or(DropReason::MalformedInner)?;
         let (source, destination): (IpAddr, IpAddr) = layout::addresses(packet).ok_or(DropReason::MalformedInner)?;
         if table.routes.lookup(source) != Some(Target::Peer(row.session.peer)) {
             return Err(DropReason::ForgedSource);
         }
         if table.routes.lookup(destination) != Some(Target::Local) {
             return Err(DropReason::NotAnnounced);
+        }
+        if let Some(peer) = table.peer(row.session.peer) {
+            mss::clamp(packet, peer.fit.limit, partial);
         }
         self.run.start(self.memory, inner, partial).map_err(|_| DropReason::MalformedInner)?;
         *self.run_end = Some(next);

@@ -3,9 +3,11 @@
 //!
 //! I/O reaches it through two object-safe traits, called once per batch, never per segment.
 
+mod apart;
 pub mod batch;
 mod inbound;
 mod outbound;
+mod passage;
 mod punt;
 mod relay;
 mod table;
@@ -18,7 +20,7 @@ use batch::{RecvBatch, SendBatch};
 use inbound::Inbound;
 use outbound::Outbound;
 
-pub(crate) use outbound::seal_staged;
+pub(crate) use apart::seal_staged;
 pub use punt::{Punt, PuntQueue};
 pub use table::{ChannelRow, ForwardingTable, PeerRow, Published, SessionRow};
 

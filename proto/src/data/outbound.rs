@@ -4,26 +4,32 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::batch::{MAX_SEND, SendQueue};
+use super::batch::{Destination, MAX_SEND, SendQueue};
+use super::passage::Passage;
 use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
 use crate::packet::coalesce::FlowKey;
 use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
-use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload};
+use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload, mss};
+use crate::path::Fragments;
 use crate::route::Target;
 use crate::session::{Session, TxLane};
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
-use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, RELAY_HEADER_LEN, TAG_LEN, relay_header};
+use crate::wire::{Capabilities, Flags, HEADER_LEN, MessageType, OVERHEAD, RELAY_HEADER_LEN, RelayHeader, TAG_LEN};
 
 /// Bytes of one turn, after which the other direction may go first: 32 super-packets. Smaller turns were measured slower.
 const BUDGET: usize = 32 * 61_440;
 
 /// What a packet costs of the budget besides its bytes, so that a flood of small ones ends a turn as well.
 const PACKET_COST: usize = 512;
+
+/// How long senders of super-packets to the same peer are not told again that their segments are too large.
+const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// The sending half of a worker.
 pub(super) struct Outbound {
@@ -35,6 +41,8 @@ pub(super) struct Outbound {
     queue: SendQueue,
     /// This worker's lanes of each peer's sessions.
     lanes: Vec<Lanes>,
+    /// The peer to whose senders it was said last that something is too large, and when.
+    told: Option<(PeerId, Instant)>,
     /// The peer whose lanes are looked at next, to see whether their sessions are over.
     pruned: usize,
 }
@@ -62,6 +70,7 @@ impl Outbound {
             rest: None,
             queue: SendQueue::new(),
             lanes: Vec::new(),
+            told: None,
             pruned: 0,
         }
     }
@@ -92,7 +101,8 @@ impl Outbound {
                 },
             };
             budget = budget.saturating_sub(rest.len + PACKET_COST);
-            if let Sealed::Until(next) = self.packet(rest, &mut context) {
+            let mut rest = rest;
+            if let Sealed::Until(next) = self.packet(&mut rest, &mut context) {
                 self.rest = Some(Rest { next, ..rest });
                 return Turn::Blocked;
             }
@@ -116,8 +126,8 @@ impl Outbound {
         };
     }
 
-    fn packet(&mut self, rest: Rest, context: &mut Context<'_>) -> Sealed {
-        let Some(packet) = self.packet.get(..rest.len) else { return Sealed::All };
+    fn packet(&mut self, rest: &mut Rest, context: &mut Context<'_>) -> Sealed {
+        let Some(packet) = self.packet.get_mut(..rest.len) else { return Sealed::All };
         let peer = match route(packet, context.table) {
             Ok(peer) => peer,
             Err(reason) => {
@@ -138,9 +148,31 @@ impl Outbound {
             }
             return Sealed::All;
         };
+        if rest.offload.gso == Gso::None {
+            mss::clamp(packet, row.fit.limit, rest.offload.partial_checksum);
+        }
         let Ok(segments) = Segments::new(packet, &rest.offload) else {
             context.drops.add(DropReason::MalformedPacket, 1);
             return Sealed::All;
+        };
+        let (segments, fragments) = match Passage::of(&segments, rest.offload, row.fit) {
+            Passage::Open(fragments) => (segments, fragments),
+            // What of it has gone cannot be cut anew.
+            _ if rest.next > 0 => (segments, Fragments::Allowed),
+            Passage::Narrow(payload) => {
+                if segments.len_of(0) > usize::from(row.fit.most(segments.layout().version)) {
+                    context.punt_sample(&segments, peer, &mut self.told);
+                }
+                rest.offload = Offload { gso: Gso::Tcp, segment_size: payload, partial_checksum: true };
+                let Ok(segments) = Segments::new(packet, &rest.offload) else { return Sealed::All };
+                let is_known = segments.len_of(0) <= usize::from(row.fit.whole);
+                (segments, if is_known { Fragments::Never } else { Fragments::Allowed })
+            }
+            Passage::Closed => {
+                // The core cuts it, or tells its sender.
+                context.punt_packet(packet, rest.offload);
+                return Sealed::All;
+            }
         };
         if self.lanes.len() <= peer.index() {
             self.lanes.resize_with(peer.index() + 1, Lanes::default);
@@ -151,8 +183,9 @@ impl Outbound {
             return Sealed::All;
         };
         let capabilities = session.capabilities;
-        let head = row.remote.channel.map(relay_header);
-        let mut sealer = Sealer { row, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
+        let head = row.remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
+        let to = Destination { address: row.remote.address, fragments };
+        let mut sealer = Sealer { row, to, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
         if sealer.held.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
@@ -173,6 +206,21 @@ struct Context<'t> {
 impl Context<'_> {
     fn punt_packet(&mut self, packet: &[u8], offload: Offload) {
         self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
+    }
+
+    /// Hands the first segment of a super-packet whose segments are too large to the core, which answers it with an ICMP error.
+    /// The super-packet itself goes on, so one for each peer and while is enough.
+    #[cold]
+    fn punt_sample(&mut self, segments: &Segments<'_>, peer: PeerId, told: &mut Option<(PeerId, Instant)>) {
+        if told.is_some_and(|(known, at)| known == peer && self.now - at < TELL_AGAIN) {
+            return;
+        }
+        let mut packet = vec![0; segments.len_of(0)];
+        if segments.write(0, &mut packet) {
+            *told = Some((peer, self.now));
+            // With a checksum that is not marked as partial the core does not send it on.
+            self.punt_packet(&packet, Offload::default());
+        }
     }
 }
 
@@ -240,6 +288,7 @@ fn fits(len: usize) -> usize {
 /// Seals the segments of one packet, with the one session that they all go out on.
 struct Sealer<'w> {
     row: &'w PeerRow,
+    to: Destination,
     /// What goes before each datagram, where a relay stands between.
     head: Option<[u8; RELAY_HEADER_LEN]>,
     capabilities: Capabilities,
@@ -265,7 +314,7 @@ impl Sealer<'_> {
         let full_len = self.datagram_len(segments, 0);
         let wanted = count.min(fits(full_len));
         // A super-packet begins with a fresh batch: the kernel made it so that it fits one send.
-        let is_split = first == 0 && count > 1 && !self.queue.reserve(self.row.remote.address, full_len, wanted);
+        let is_split = first == 0 && count > 1 && !self.queue.reserve(self.to, full_len, wanted);
         if is_split && !flush(self.queue, context) {
             return Sealed::Until(0);
         }
@@ -304,7 +353,7 @@ impl Sealer<'_> {
     #[inline]
     fn seal_one(&mut self, segments: &Segments<'_>, index: usize, flags: Flags) -> Step {
         let len = self.datagram_len(segments, index);
-        let Some(slot) = self.queue.push(self.row.remote.address, len) else { return Step::NoRoom };
+        let Some(slot) = self.queue.push(self.to, len) else { return Step::NoRoom };
         let slot = match &self.head {
             None => Some(slot),
             Some(head) => slot.split_first_chunk_mut().map(|(front, rest)| {
@@ -336,7 +385,7 @@ impl Sealer<'_> {
 
 /// Writes segment `index` into `slot` and seals it there.
 #[inline]
-fn seal(
+pub(super) fn seal(
     segments: &Segments<'_>,
     index: usize,
     capabilities: Capabilities,
@@ -371,19 +420,4 @@ fn flush(queue: &mut SendQueue, context: &mut Context<'_>) -> bool {
         queue.advance(done);
     }
     true
-}
-
-/// Seals one packet on the slow path, segment by segment, each as a datagram of its own: what the core does with packets that
-/// waited for a session.
-pub(crate) fn seal_staged(packet: &[u8], offload: Offload, row: &PeerRow, lane: &mut TxLane) -> Vec<Vec<u8>> {
-    let Ok(segments) = Segments::new(packet, &offload) else { return Vec::new() };
-    let mut datagrams = Vec::new();
-    for index in 0..segments.count() {
-        let mut datagram = vec![0; segments.len_of(index) + OVERHEAD];
-        let flags = Flags::default();
-        if seal(&segments, index, row.session.capabilities, flags, lane, &mut datagram) {
-            datagrams.push(datagram);
-        }
-    }
-    datagrams
 }

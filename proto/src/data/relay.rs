@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::batch::SendQueue;
+use super::batch::{Destination, SendQueue};
 use super::{ChannelRow, Socket, SocketSend};
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
-use crate::wire::{RELAY_HEADER_LEN, relay_header};
+use crate::wire::{RELAY_HEADER_LEN, RelayHeader};
 
 /// What is on its way through this worker.
 pub(super) struct Forward {
@@ -63,8 +63,10 @@ impl Forward {
     }
 
     fn copy(&mut self, row: &ChannelRow, datagram: &[u8]) -> Option<()> {
-        let (header, rest) = self.queue.push(row.to, datagram.len())?.split_first_chunk_mut::<RELAY_HEADER_LEN>()?;
-        *header = relay_header(row.channel);
+        let RelayHeader { fragments, .. } = RelayHeader::parse(datagram).ok()?;
+        let to = Destination { address: row.to, fragments };
+        let (header, rest) = self.queue.push(to, datagram.len())?.split_first_chunk_mut::<RELAY_HEADER_LEN>()?;
+        *header = RelayHeader { channel: row.channel, fragments }.to_bytes();
         rest.copy_from_slice(datagram.get(RELAY_HEADER_LEN..)?);
         Some(())
     }

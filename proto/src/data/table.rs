@@ -13,7 +13,7 @@ use crate::account::{Account, Carried};
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
 use crate::nat::Awaited;
-use crate::path::{Channel, Locator};
+use crate::path::{Channel, Fit, Locator};
 use crate::route::RouteTable;
 use crate::session::Session;
 use crate::stats::{Activity, DropReason, Meter};
@@ -28,6 +28,8 @@ pub struct PeerRow {
     pub next: Option<Arc<Session>>,
     /// Where its datagrams go.
     pub remote: Locator,
+    /// How inner packets fit the path there.
+    pub fit: Fit,
     /// Where traffic is counted.
     pub activity: Arc<Activity>,
 }

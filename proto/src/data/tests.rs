@@ -16,6 +16,7 @@ use crate::id::{PeerId, PublicKey, SessionIndex};
 use crate::nat::Stun;
 use crate::packet::layout::Layout;
 use crate::packet::{Gso, MAX_SEGMENTS};
+use crate::path::Fit;
 use crate::route::{RouteTable, Target};
 use crate::session::Session;
 use crate::stats::DropReason;
@@ -65,6 +66,7 @@ fn table(own: u32, others: impl IntoIterator<Item = u32>) -> ForwardingTable {
             session: Arc::clone(&session),
             next: None,
             remote: remote(other).into(),
+            fit: Fit::known(u16::MAX),
             activity: Arc::default(),
         };
         table.set_peer(PeerId(other), Some(row));

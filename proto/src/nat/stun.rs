@@ -13,6 +13,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::Awaited;
 use crate::node::Transmit;
+use crate::path::Fragments;
 use crate::time::Instant;
 use crate::wire::{BindingAnswer, TransactionId};
 
@@ -122,7 +123,11 @@ impl Stun {
                 events.push_back(StunEvent::Silent { server: request.server });
                 return false;
             }
-            transmits.push_back(Transmit { destination: request.server, datagram: request.id.request().to_vec() });
+            transmits.push_back(Transmit {
+                destination: request.server,
+                datagram: request.id.request().to_vec(),
+                fragments: Fragments::Never,
+            });
             request.due = now + wait_after(request.transmissions);
             request.transmissions += 1;
             true

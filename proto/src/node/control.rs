@@ -86,11 +86,16 @@ impl Node {
     }
 
     pub(super) fn send_control_to(&mut self, id: PeerId, message: &Control, remote: Locator, now: Instant) {
+        self.send_plaintext_to(id, &message.to_bytes(), remote, now);
+    }
+
+    /// Sends the bytes of a control message, perhaps padded.
+    pub(super) fn send_plaintext_to(&mut self, id: PeerId, plaintext: &[u8], remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
         let current = peer.live.as_mut().and_then(|live| live.current.as_mut());
         let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
-        if let Ok(datagram) = lane.seal_vec(MessageType::Control, Flags::default(), &message.to_bytes()) {
+        if let Ok(datagram) = lane.seal_vec(MessageType::Control, Flags::default(), plaintext) {
             activity.sent(0, 0, now);
             self.transmit(remote, datagram);
         }

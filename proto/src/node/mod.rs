@@ -12,6 +12,7 @@ mod control;
 mod detail;
 mod direct;
 mod handshake;
+mod mtu;
 mod neighbour;
 mod order;
 mod path;
@@ -48,13 +49,13 @@ use crate::nat::Sightings;
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Locator, Origin, PathStatus};
+use crate::path::{Fragments, Locator, Origin, PathStatus};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::timer::{Deadline, Timer, Timers};
-use crate::wire::{MessageType, relay_header};
+use crate::wire::{MessageType, RelayHeader};
 
 /// What a node is told at its beginning.
 pub struct Settings {
@@ -75,6 +76,8 @@ pub struct Settings {
     pub relay: Option<RelayRates>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
     pub port: u16,
+    /// The device's MTU in bytes: larger inner packets do not come, and paths need not carry them.
+    pub mtu: u16,
     /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.
     pub keepalive: Option<Duration>,
     /// What being heard on a LAN entitles a member to.
@@ -97,6 +100,8 @@ pub struct Transmit {
     pub destination: SocketAddr,
     /// UDP payload.
     pub datagram: Vec<u8>,
+    /// Whether it may be cut on its way.
+    pub fragments: Fragments,
 }
 
 /// The protocol machine.
@@ -395,13 +400,17 @@ impl Node {
         MAX_QUEUED + 2 * self.peers.len()
     }
 
-    fn transmit(&mut self, to: Locator, mut datagram: Vec<u8>) {
+    fn transmit(&mut self, to: Locator, datagram: Vec<u8>) {
+        self.transmit_as(to, datagram, Fragments::Never);
+    }
+
+    fn transmit_as(&mut self, to: Locator, mut datagram: Vec<u8>, fragments: Fragments) {
         if let Some(channel) = to.channel {
-            datagram.splice(0..0, relay_header(channel));
+            datagram.splice(0..0, RelayHeader { channel, fragments }.to_bytes());
         }
         if self.transmits.len() < self.max_queued() {
             self.sightings.note_sent(to.address);
-            self.transmits.push_back(Transmit { destination: to.address, datagram });
+            self.transmits.push_back(Transmit { destination: to.address, datagram, fragments });
         }
     }
 
@@ -412,13 +421,18 @@ impl Node {
     }
 
     fn answer_unreachable(&mut self, packet: &[u8], code: Unreachable, now: Instant) {
+        self.answer_sender(packet, |from| icmp::unreachable(packet, from, code), now);
+    }
+
+    /// Answers an inner sender with the ICMP error that `build` makes, while there is credit.
+    fn answer_sender(&mut self, packet: &[u8], build: impl FnOnce(IpAddr) -> Option<Vec<u8>>, now: Instant) {
         if now - self.icmp_credit.since >= Duration::from_secs(1) {
             self.icmp_credit = IcmpCredit { since: now, left: ICMP_RATE };
         }
         let Some(left) = self.icmp_credit.left.checked_sub(1) else { return };
         // In the name of the destination: from an address of this machine it would be a martian to the machine's kernel.
         let Some((_, from)) = layout::addresses(packet) else { return };
-        if let Some(error) = icmp::unreachable(packet, from, code) {
+        if let Some(error) = build(from) {
             self.icmp_credit.left = left;
             if self.packets.len() < MAX_QUEUED {
                 self.packets.push_back(error);

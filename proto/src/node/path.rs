@@ -78,6 +78,7 @@ impl Node {
             self.send_control_to(id, &Control::Probe { token }, locator, now);
         }
         let change = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.paths.review(now));
+        self.tend_sizes(id, now);
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
             self.seek_relays(id, now);
         }
@@ -206,7 +207,9 @@ impl Node {
     /// An answer to a probe of a path; `false` if it is none.
     pub(super) fn handle_path_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) -> bool {
         let paths = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).map(|live| &mut live.paths);
-        let is_ours = paths.and_then(|paths| paths.answered(source, token, now)).is_some();
+        let is_ours = paths.is_some_and(|paths| {
+            paths.answered(source, token, now).is_some() || paths.answered_size(source, token, now)
+        });
         if is_ours {
             self.tend_paths(id, now);
         }

@@ -145,13 +145,18 @@ impl Node {
         let Some(row) = self.table.peer(id).cloned() else { return };
         let current = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.current.as_mut());
         let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
-        let datagrams = seal_staged(packet, offload, &row, lane);
-        if datagrams.is_empty() {
+        let sealed = seal_staged(packet, offload, &row, lane);
+        let is_lost = sealed.datagrams.is_empty();
+        if is_lost && !sealed.is_too_long {
             self.drops.add(DropReason::MalformedPacket, 1);
         }
-        row.activity.sent(datagrams.len() as u64, packet.len() as u64, now);
-        for datagram in datagrams {
-            self.transmit(row.remote, datagram);
+        row.activity.sent(sealed.datagrams.len() as u64, packet.len() as u64, now);
+        for (datagram, fragments) in sealed.datagrams {
+            self.transmit_as(row.remote, datagram, fragments);
+        }
+        if sealed.is_too_long {
+            self.drops.add(DropReason::TooLong, u64::from(is_lost));
+            self.answer_too_long(packet, row.fit, now);
         }
     }
 
@@ -277,12 +282,14 @@ impl Node {
     pub(super) fn publish_row(&mut self, id: PeerId) {
         let next = self.peer(id).and_then(|peer| peer.live.as_ref()?.next.as_ref());
         let next = next.filter(|next| !self.is_crossed(id, next)).map(|next| Arc::clone(&next.session));
+        let fit = self.fit(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,
             remote,
+            fit,
             activity,
         });
         self.table.set_peer(id, row);

@@ -2,13 +2,15 @@
 //!
 //! `layout` finds the headers, `checksum` fills the checksum fields, `segment` takes the kernel's super-packets apart
 //! for the sender, `coalesce` puts them together again for the receiver, `vnet` says to the TUN device what is left undone
-//! in a packet, and `icmp` says no to an inner sender.
+//! in a packet, `icmp` says no to an inner sender, and `mss` and `fragment` make packets fit a narrow path.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod checksum;
 pub mod coalesce;
+pub mod fragment;
 pub mod icmp;
 pub mod layout;
+pub mod mss;
 pub mod segment;
 pub mod vnet;
 

@@ -6,10 +6,13 @@
 //! it probed. While the session carries data the others, which stand by, are probed every ten seconds; a session without data
 //! sends no probes at all.
 
+mod sizing;
+
 use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::mtu::Search;
 use super::quality::Quality;
 use super::{Locator, Origin, PathKind};
 use crate::stats::Stamps;
@@ -91,6 +94,10 @@ pub(crate) struct Paths {
     retried_at: Option<Instant>,
     /// Data goes past the session on the LAN, so that only probes tell whether its paths live.
     is_watched: bool,
+    /// The path that was active when sizes were looked at last.
+    sized: Option<Locator>,
+    /// Bytes that had been sent when it was asked last whether large packets arrive.
+    sent_at_confirm: u64,
 }
 
 #[derive(Debug)]
@@ -112,6 +119,7 @@ struct Path {
     probes: u32,
     started: Instant,
     next: Option<Instant>,
+    search: Search,
 }
 
 /// What the data is to do.
@@ -175,6 +183,8 @@ pub struct PathStatus {
     pub probed_at: Option<Instant>,
     /// When it answered last, to a probe or a handshake.
     pub answered_at: Option<Instant>,
+    /// The largest outer packet in bytes that is known to pass; `None` before any is.
+    pub mtu: Option<u16>,
 }
 
 impl Paths {
@@ -200,7 +210,10 @@ impl Paths {
 
     /// Tries every candidate anew, at once: the machine's network changed, or the peer asks for it.
     pub(crate) fn restart(&mut self, now: Instant) {
-        self.all.iter_mut().for_each(|path| path.start(now));
+        for path in &mut self.all {
+            path.start(now);
+            path.search.restart();
+        }
     }
 
     /// As [`Paths::restart`], for those that are not known to work.
@@ -369,7 +382,7 @@ impl Paths {
             let after = [ALERT_AFTER, path.suspect_after(), path.dead_after()];
             after.into_iter().filter_map(|after| path.owing.map(|owing| owing + after))
         });
-        probes.chain(verdicts.filter(|at| *at > now)).min()
+        probes.chain(verdicts.filter(|at| *at > now)).chain(self.next_size_at(now)).min()
     }
 
     /// Counts what was lost, and decides where the data goes.
@@ -504,6 +517,7 @@ impl Path {
             probes: 0,
             started: now,
             next: Some(now),
+            search: Search::default(),
         }
     }
 
@@ -629,6 +643,7 @@ impl Path {
             probes: self.probes,
             probed_at: self.probed_at,
             answered_at: self.answered_at,
+            mtu: self.search.size(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod agent;
 mod locator;
+mod mtu;
 mod punch;
 mod quality;
 #[cfg(test)]
@@ -15,4 +16,5 @@ mod tests;
 pub(crate) use agent::{Change, Paths};
 pub use agent::{PathState, PathStatus};
 pub use locator::{Channel, Locator, Origin, PathKind};
+pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};

@@ -20,7 +20,7 @@ pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,
     NOISE_INITIATION_LEN, NOISE_RESPONSE_LEN, RESPONSE_LEN, Response, ResponsePayload, Suite, Suites,
 };
-pub use relay::{RELAY_HEADER_LEN, parse_relay_header, relay_header};
+pub use relay::{RELAY_HEADER_LEN, RelayHeader};
 pub use stun::{BINDING_REQUEST_LEN, BindingAnswer, TransactionId};
 
 /// What a datagram claims to be, by its first byte.

@@ -179,7 +179,7 @@ fn a_udp_super_packet_comes_out_whole() {
         let mut device = open_one(OffloadLevel::TcpUdp);
         let mut socket = UdpSocket::bind(0, 1, &SocketOptions::default()).unwrap().pop().unwrap();
         for to in ["10.9.0.2:5000", "[fd09::2]:5000"] {
-            let (mut batch, to) = (SendBatch::new(), to.parse().unwrap());
+            let (mut batch, to) = (SendBatch::new(), to.parse::<SocketAddr>().unwrap());
             for len in [1_000; 9].into_iter().chain([300]) {
                 batch.push(to, len).unwrap().fill(7);
             }
@@ -260,7 +260,7 @@ fn a_plain_device_refuses_super_packets_and_finishes_checksums() {
         let mut sender = UdpSocket::bind(0, 1, &SocketOptions::default()).unwrap().pop().unwrap();
         let mut batch = SendBatch::new();
         for _ in 0..3 {
-            batch.push("10.9.0.2:5000".parse().unwrap(), 500).unwrap().fill(7);
+            batch.push("10.9.0.2:5000".parse::<SocketAddr>().unwrap(), 500).unwrap().fill(7);
         }
         assert_eq!(sender.send(std::slice::from_ref(&batch)), SocketSend::Sent(1));
         for _ in 0..3 {

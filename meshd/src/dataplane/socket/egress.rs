@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use proto::data::SocketSend;
 use proto::data::batch::SendBatch;
+use proto::path::Fragments;
 
 /// How long a destination (or the whole socket) does without segmentation offload after the kernel refused it: routes
 /// change, and a refusal costs one system call.
@@ -32,6 +33,8 @@ pub(super) enum Request {
     Singles {
         /// Index of the first datagram.
         from: usize,
+        /// Whether they may be fragmented.
+        fragments: Fragments,
     },
 }
 
@@ -94,7 +97,7 @@ impl Egress {
                     return SocketSend::Full;
                 }
                 // The first has a difficulty, which it meets again when it goes alone.
-                Err(Failure::Refused | Failure::Datagram | Failure::Destination) => {}
+                Err(Failure::Refused | Failure::TooLong | Failure::Datagram | Failure::Destination) => {}
             }
         }
         match batches.first() {
@@ -112,6 +115,10 @@ impl Egress {
         if let Some(from) = self.take_progress(batch) {
             return self.send_singles(batch, from, &mut kernel);
         }
+        // Rare, and not for segmentation offload: the kernel would not cut its segments.
+        if batch.fragments() == Fragments::Allowed {
+            return self.send_singles(batch, 0, &mut kernel);
+        }
         let is_single = batch.count() == 1;
         if !is_single && !self.may_segment(batch.destination(), &now) {
             return self.send_singles(batch, 0, &mut kernel);
@@ -124,7 +131,9 @@ impl Egress {
                 self.stats.full += 1;
                 SocketSend::Full
             }
-            Failure::Refused if !is_single => {
+            // Its link has become narrower, which the core will find out too. Until then nothing need be lost.
+            Failure::TooLong if is_single => self.send_singles(batch, 0, &mut kernel),
+            Failure::Refused | Failure::TooLong if !is_single => {
                 self.stats.refused += 1;
                 let result = self.send_singles(batch, 0, &mut kernel);
                 // A destination that takes nothing at all says nothing about segmentation.
@@ -133,7 +142,7 @@ impl Egress {
                 }
                 result
             }
-            Failure::Refused | Failure::Datagram | Failure::Destination => self.drop_all(batch),
+            Failure::Refused | Failure::TooLong | Failure::Datagram | Failure::Destination => self.drop_all(batch),
         }
     }
 
@@ -154,7 +163,9 @@ impl Egress {
         if self.progress.is_some() {
             return 1;
         }
-        let is_whole = |batch: &&SendBatch| batch.count() == 1 || self.may_segment(batch.destination(), now);
+        let is_whole = |batch: &&SendBatch| {
+            batch.fragments() == Fragments::Never && (batch.count() == 1 || self.may_segment(batch.destination(), now))
+        };
         batches.iter().take_while(is_whole).count()
     }
 
@@ -165,9 +176,9 @@ impl Egress {
         kernel: &mut impl FnMut(Request) -> io::Result<usize>,
     ) -> SocketSend {
         let count = batch.count();
-        let mut has_sent = from > 0;
+        let (mut has_sent, mut fragments) = (from > 0, batch.fragments());
         while from < count {
-            match with_one_retry(|| kernel(Request::Singles { from })) {
+            match with_one_retry(|| kernel(Request::Singles { from, fragments })) {
                 Ok(sent) => {
                     has_sent = true;
                     self.stats.datagrams += sent as u64;
@@ -178,7 +189,8 @@ impl Egress {
                     self.keep_progress(batch, from);
                     return SocketSend::Full;
                 }
-                Err(Failure::Datagram) => {
+                Err(Failure::TooLong) if fragments == Fragments::Never => fragments = Fragments::Allowed,
+                Err(Failure::TooLong | Failure::Datagram) => {
                     self.stats.dropped += 1;
                     from += 1;
                 }
@@ -199,6 +211,8 @@ enum Failure {
     Full,
     /// Not in this form; a single datagram in no form.
     Refused,
+    /// Not without fragments, or too long for any.
+    TooLong,
     /// Not this datagram, but perhaps the next one.
     Datagram,
     /// Not to this destination.
@@ -220,9 +234,10 @@ fn with_one_retry(mut call: impl FnMut() -> io::Result<usize>) -> Result<usize, 
 fn failure_of(error: &io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => Failure::Full,
-        // EIO: no checksum offload on the way out (before Linux 6.11), or IPsec. EINVAL, EMSGSIZE: segments longer than the
-        // path's MTU, or too many.
-        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP | libc::ENOPROTOOPT) => Failure::Refused,
+        Some(libc::EMSGSIZE) => Failure::TooLong,
+        // EIO: no checksum offload on the way out (before Linux 6.11), or IPsec. EINVAL: segments longer than the path's MTU
+        // (EMSGSIZE on newer kernels), or too many.
+        Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT) => Failure::Refused,
         // EPERM: a packet filter, which may drop at random. ENOBUFS, ENOMEM: no memory; it is no `Full`, because a socket
         // whose buffer has room is writable at once, and waiting for it would spin.
         Some(libc::EPERM | libc::ENOBUFS | libc::ENOMEM) => Failure::Datagram,
@@ -307,6 +322,10 @@ mod tests {
         batch
     }
 
+    fn singles(from: usize) -> Request {
+        Request::Singles { from, fragments: Fragments::Never }
+    }
+
     fn error(code: i32) -> io::Result<usize> {
         Err(io::Error::from_raw_os_error(code))
     }
@@ -328,7 +347,7 @@ mod tests {
 
         fn answer(&mut self, request: Request) -> io::Result<usize> {
             self.asked.push(request);
-            let from = if let Request::Singles { from } = request { from } else { 0 };
+            let from = if let Request::Singles { from, .. } = request { from } else { 0 };
             let sent = self.answers.pop().unwrap_or(Ok(self.count - from))?;
             self.went.extend(from..from + sent);
             Ok(sent)
@@ -352,12 +371,12 @@ mod tests {
         for code in [libc::EIO, libc::EINVAL, libc::EMSGSIZE, libc::EOPNOTSUPP] {
             let (mut egress, mut kernel) = (Egress::new(true), Kernel::new(10, [error(code), Ok(3)]));
             assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
-            assert_eq!(kernel.asked, [Request::Whole, Request::Singles { from: 0 }, Request::Singles { from: 3 }]);
+            assert_eq!(kernel.asked, [Request::Whole, singles(0), singles(3)]);
             assert_eq!(kernel.went, (0..10).collect::<Vec<_>>());
 
             let mut kernel = Kernel::new(10, []);
             assert_eq!(send(&mut egress, &batch(1, 10), &mut kernel), SocketSend::Sent(1));
-            assert_eq!(kernel.asked, [Request::Singles { from: 0 }]);
+            assert_eq!(kernel.asked, [singles(0)]);
             let mut kernel = Kernel::new(10, []);
             assert_eq!(send(&mut egress, &batch(2, 10), &mut kernel), SocketSend::Sent(1));
             assert_eq!(kernel.asked, [Request::Whole], "another destination is not concerned");
@@ -374,7 +393,7 @@ mod tests {
         };
         assert_eq!(asked(&mut egress, &mut Kernel::new(2, [error(libc::EIO)])), Request::Whole);
         clock.set(start + PAUSE - Duration::from_millis(1));
-        assert_eq!(asked(&mut egress, &mut Kernel::new(2, [])), Request::Singles { from: 0 });
+        assert_eq!(asked(&mut egress, &mut Kernel::new(2, [])), singles(0));
         clock.set(start + PAUSE);
         assert_eq!(asked(&mut egress, &mut Kernel::new(2, [])), Request::Whole);
     }
@@ -467,7 +486,7 @@ mod tests {
         }
         let mut kernel = Kernel::new(2, []);
         assert_eq!(send(&mut egress, &batch(99, 2), &mut kernel), SocketSend::Sent(1));
-        assert_eq!(kernel.asked, [Request::Singles { from: 0 }]);
+        assert_eq!(kernel.asked, [singles(0)]);
     }
 
     #[test]
@@ -500,7 +519,7 @@ mod tests {
                 let all = match request {
                     Request::Together { count } => count,
                     Request::Whole => batches[done].count(),
-                    Request::Singles { from } => batches[done].count() - from,
+                    Request::Singles { from, .. } => batches[done].count() - from,
                 };
                 answers.next().unwrap_or(Ok(all))
             });
@@ -541,7 +560,7 @@ mod tests {
         let [one, two] = [1, 2].map(SocketSend::Sent);
         assert_eq!(results, [one, one, SocketSend::Dropped, two]);
         let together = |count| Request::Together { count };
-        let (whole, singles) = (Request::Whole, Request::Singles { from: 0 });
+        let (whole, singles) = (Request::Whole, singles(0));
         assert_eq!(asked, [together(5), together(4), whole, singles, together(3), whole, together(2)]);
         assert_eq!((egress.stats().datagrams, egress.stats().dropped, egress.stats().refused), (12, 3, 1));
     }
@@ -551,7 +570,7 @@ mod tests {
         let mut egress = Egress::new(false);
         let [single, many] = [1, 3].map(|count| batch(7, count));
         let (_, asked) = send_all(&mut egress, &[single, many, batch(8, 1)], [Ok(1), Ok(2), error(libc::EAGAIN)]);
-        let [all, last] = [0, 2].map(|from| Request::Singles { from });
+        let [all, last] = [0, 2].map(singles);
         assert_eq!(asked, [Request::Whole, all, last, last, Request::Whole]);
         assert_eq!(egress.stats().datagrams, 5);
     }

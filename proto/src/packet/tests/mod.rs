@@ -5,6 +5,7 @@ mod checksum;
 mod coalesce;
 mod icmp;
 mod layout;
+mod narrow;
 mod segment;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
