@@ -46,6 +46,7 @@ fn the_mesh_example_keeps_edge4_apart() {
 fn full_reference() -> String {
     let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
     let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
+    let text = text.replace("\n#tls =", "\ntls =");
     text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
 }
 
@@ -75,7 +76,8 @@ fn the_reference_shows_the_defaults() {
     let (shown, bare) = (read(&full_reference()), read("[node]\nname = \"beijing.edge1\""));
     assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
     assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
-    assert_eq!((shown.interface, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    assert_eq!((shown.interface, shown.session), (bare.interface, bare.session));
+    assert_eq!((shown.listen.port, bare.listen.tls), (bare.listen.port, None));
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!(shown.nat, bare.nat);
