@@ -23,6 +23,7 @@ use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
 use crate::sys::heap;
+use crate::tls::Tls;
 
 /// Punts taken in one go before outputs are drained and other inputs get their turn.
 const PUNT_BATCH: usize = 64;
@@ -47,6 +48,7 @@ pub(crate) struct Driver {
     pub(crate) resolver: Resolver,
     pub(crate) nat: Nat,
     pub(crate) outer: Outer,
+    pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
@@ -173,9 +175,29 @@ impl Driver {
                 tracing::debug!(%error, "ICMP error not written");
             }
         }
+        let mut carried = false;
         while let Some(event) = self.node.poll_event() {
+            if let Event::CarrierWanted { peer } = event {
+                carried |= self.open_carrier(peer);
+            }
             self.handle_event(&event);
         }
+        if carried {
+            // What waited for it.
+            self.drain();
+        }
+    }
+
+    /// Opens a way to a relay over TLS; `false` where there is none.
+    fn open_carrier(&mut self, peer: PeerId) -> bool {
+        let opened = self.tls.open(peer).unwrap_or_else(|error| {
+            tracing::warn!(%error, "TLS to a relay cannot be used");
+            None
+        });
+        if opened.is_some() {
+            self.node.handle_carrier(peer, opened, self.clock.now());
+        }
+        opened.is_some()
     }
 
     fn handle_event(&mut self, event: &Event) {
@@ -198,6 +220,7 @@ impl Driver {
                 let peer = peer.as_ref().map_or("a stranger", name);
                 tracing::warn!(peer, %source, %reason, "handshake refused");
             }
+            Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
             Event::ProbeReply { token, source, rtt, .. } => {
                 if let Some(answer) = self.pings.remove(token) {
                     let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);

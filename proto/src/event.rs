@@ -50,6 +50,12 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
+    /// A relay that does not answer over UDP, or whose data does not, is to be tried over TLS: the shell answers with
+    /// [`Node::handle_carrier`](crate::node::Node::handle_carrier). Said again each time that it is missed.
+    CarrierWanted {
+        /// The relay.
+        peer: PeerId,
+    },
     /// A probe that the shell asked for was answered.
     ProbeReply {
         /// By whom.

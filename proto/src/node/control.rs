@@ -123,8 +123,10 @@ impl Node {
             }
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
             Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
-            Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, now),
-            Some(Control::RelayOpened { channel, target }) => self.handle_relay_opened(id, channel, &target, now),
+            Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, source, now),
+            Some(Control::RelayOpened { channel, target }) => {
+                self.handle_relay_opened(id, channel, &target, source, now);
+            }
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}

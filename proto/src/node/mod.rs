@@ -7,6 +7,7 @@
 //!
 //! The node reads no clock and draws no randomness: `now` and a seed are given. It does no I/O, and no lock is in it.
 
+mod carrier;
 mod control;
 mod handshake;
 mod order;
@@ -258,6 +259,7 @@ impl Node {
             match timer {
                 Timer::Sweep => self.sweep(now),
                 Timer::Retry(peer) => self.retry(peer, now),
+                Timer::Carry(peer) => self.handle_carry_due(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
             }
         }

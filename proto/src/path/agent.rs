@@ -4,9 +4,11 @@
 //! changes. One that answers is asked again at once until [`CONFIRM`] answers in a row have come: a single packet moves
 //! nothing. What comes in on the active path speaks for it; only when data goes out and nothing has come in for half a second is
 //! it probed. While the session carries data the others, which stand by, are probed every ten seconds; a session without data
-//! sends no probes at all.
+//! sends no probes at all. What would go over TLS does not stand by: it is asked only when the active path is in doubt, for a
+//! probe would hold a connection open that nobody needs.
 
 use std::cmp::Ordering;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::quality::Quality;
@@ -56,6 +58,13 @@ const IN_USE: Duration = Duration::from_secs(10);
 
 /// How often candidates that did not answer get another chance while the data goes through a relay.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// The same while it goes over TLS, which is far worse: as long as a candidate's budget of probes lasts.
+const RETRY_TLS: Duration = Duration::from_secs(12);
+
+/// A candidate that is back after a time of silence, with the loss of that time, gets so many answers in a row at once to show
+/// that the loss was that of the silence.
+const PROVE: u32 = 12;
 
 /// Another path of the same kind must be better by a fifth, and by this much.
 const LEAST_GAIN: Duration = Duration::from_millis(5);
@@ -191,7 +200,19 @@ impl Paths {
 
     /// As [`Paths::restart`], for those that are not known to work.
     pub(crate) fn restart_silent(&mut self, now: Instant) {
-        self.all.iter_mut().filter(|path| !path.works(now)).for_each(|path| path.start(now));
+        let is_silent = |path: &&mut Path| !path.works(now) && !path.locator.is_carried();
+        self.all.iter_mut().filter(is_silent).for_each(|path| path.start(now));
+    }
+
+    /// Asks the active path whether it works, because something depends on it; `false` if it owes an answer already.
+    pub(crate) fn question(&mut self, now: Instant) -> bool {
+        let active = self.active.and_then(|active| self.path_mut(active)).filter(|path| path.owing.is_none());
+        active.map(|path| path.next = Some(now)).is_some()
+    }
+
+    /// The session is in use, though not by data of its own: the peer relays.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        self.used_at = Some(now);
     }
 
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
@@ -244,6 +265,22 @@ impl Paths {
         self.active_path().filter(|path| path.works(now) && self.is_in_use(now)).map(|path| path.locator)
     }
 
+    /// The relay's place, if the data goes through a channel there over TLS, and the session is in use.
+    pub(crate) fn carried_channel(&self, now: Instant) -> Option<Locator> {
+        let active = self.active.filter(|active| active.is_carried() && active.channel.is_some())?;
+        self.is_in_use(now).then(|| active.address.into())
+    }
+
+    /// Whether the active path has not answered the first question: no doubt yet, and time to see who could help.
+    pub(crate) fn is_asked_again(&self, now: Instant) -> bool {
+        self.active_path().is_some_and(|path| path.owes_for(DOUBT_PACE, now))
+    }
+
+    /// Where the peer may send from itself.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
+        self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
+    }
+
     /// Whether this is a candidate.
     pub(crate) fn knows(&self, locator: Locator) -> bool {
         self.all.iter().any(|path| path.locator == locator)
@@ -261,7 +298,7 @@ impl Paths {
             self.all
                 .iter_mut()
                 .filter(is_stale)
-                .filter(|path| path.streak >= CONFIRM)
+                .filter(|path| path.streak >= CONFIRM && !path.locator.is_carried())
                 .for_each(|path| path.next = Some(now));
         }
         let moved = self.moved.is_some();
@@ -294,12 +331,12 @@ impl Paths {
     /// An answer came in over `source`; the round-trip time if it is one to a probe that went there, which alone proves that the
     /// peer receives and sends there.
     pub(crate) fn answered(&mut self, source: Locator, token: u64, now: Instant) -> Option<Duration> {
-        let in_use = self.is_in_use(now);
+        let (is_active, in_use) = (self.active == Some(source), self.is_in_use(now));
         let path = self.path_mut(source)?;
         let position = path.outstanding.iter().position(|(known, _)| *known == token)?;
         let (_, sent) = path.outstanding.remove(position);
         path.note_answer(now - sent, now);
-        path.next = path.next_after_answer(in_use, now);
+        path.next = path.next_after_answer(is_active, in_use, now);
         Some(now - sent)
     }
 
@@ -399,12 +436,15 @@ impl Paths {
     /// While the data goes through a relay, what did not answer gets another chance now and then.
     fn retry_silent(&mut self, now: Instant) {
         let is_direct = self.active_path().is_some_and(|path| path.kind() <= PathKind::Direct);
-        let is_due = self.retried_at.is_none_or(|at| now - at >= RETRY);
+        let is_carried = self.active.is_some_and(Locator::is_carried);
+        let pause = if is_carried { RETRY_TLS } else { RETRY };
+        let is_due = self.retried_at.is_none_or(|at| now - at >= pause);
         if is_direct || !is_due || !self.is_in_use(now) {
             return;
         }
         if self.retried_at.replace(now).is_some() {
-            self.all.iter_mut().filter(|path| path.next.is_none()).for_each(|path| path.start(now));
+            let is_silent = |path: &&mut Path| path.next.is_none() && !path.locator.is_carried();
+            self.all.iter_mut().filter(is_silent).for_each(|path| path.start(now));
         }
     }
 }
@@ -513,7 +553,7 @@ impl Path {
             return self.owing.map(|_| now + DOUBT_PACE);
         }
         if self.streak >= CONFIRM {
-            return in_use.then(|| now + STANDBY_PACE);
+            return self.next_standby(in_use, now);
         }
         (self.sent < BUDGET).then(|| now + self.burst_pace(now))
     }
@@ -523,11 +563,16 @@ impl Path {
         at.filter(|at| *at > now).map_or(PACE, |at| at - now)
     }
 
-    fn next_after_answer(&self, in_use: bool, now: Instant) -> Option<Instant> {
-        if self.streak < CONFIRM {
+    fn next_after_answer(&self, is_active: bool, in_use: bool, now: Instant) -> Option<Instant> {
+        let is_doubtful = self.streak < PROVE && self.quality.loss() > BAD_LOSS;
+        if self.streak < CONFIRM || is_doubtful {
             return Some(now + CONFIRM_PACE);
         }
-        in_use.then(|| now + STANDBY_PACE)
+        if is_active { in_use.then(|| now + STANDBY_PACE) } else { self.next_standby(in_use, now) }
+    }
+
+    fn next_standby(&self, in_use: bool, now: Instant) -> Option<Instant> {
+        (in_use && !self.locator.is_carried()).then(|| now + STANDBY_PACE)
     }
 
     fn status(&self, is_active: bool, now: Instant) -> PathStatus {
