@@ -300,10 +300,10 @@ fn start_tls(config: &Config, port: u16, underlay: Underlay, node: &Node) -> Res
         None => ports.iter().map(everywhere).collect(),
     };
     tls.serve(&at).map_err(|(at, error)| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program has it",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        let hint = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => "another program has it",
+            Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE",
+            Some(libc::EADDRNOTAVAIL) => "this machine has no such address",
             _ => "TLS cannot be served there",
         };
         let help = "name another place in [listen] tls, with the port in this node's tls_addresses, or remove those";

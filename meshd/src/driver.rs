@@ -145,6 +145,7 @@ impl Driver {
                     self.outer.note(event);
                     self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
+                relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
             }
         }

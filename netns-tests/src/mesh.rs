@@ -46,6 +46,8 @@ pub struct Endpoint {
     pub key: SecretKey,
     /// Where others dial it: `192.0.2.1:6374`.
     pub public_addresses: Vec<String>,
+    /// Where it is reached over TLS: `192.0.2.1:443`.
+    pub tls_addresses: Vec<String>,
     /// Its mesh addresses.
     pub addresses: Vec<String>,
     /// Prefixes behind it.
@@ -78,6 +80,12 @@ impl Endpoint {
         self
     }
 
+    /// Serves TLS there, if it relays.
+    pub fn tls(&mut self, address: &str) -> &mut Self {
+        self.tls_addresses.push(address.to_owned());
+        self
+    }
+
     /// Announces prefixes behind it.
     pub fn subnets(&mut self, subnets: &[&str]) -> &mut Self {
         self.subnets.extend(subnets.iter().map(|&subnet| subnet.to_owned()));
@@ -99,6 +107,7 @@ impl Endpoint {
         );
         let lists = [
             ("public_addresses", &self.public_addresses),
+            ("tls_addresses", &self.tls_addresses),
             ("address", &self.addresses),
             ("subnets", &self.subnets),
             ("node_subnets", &self.node_subnets),
@@ -148,6 +157,7 @@ impl Mesh {
             host: host.clone(),
             key: new_key(),
             public_addresses,
+            tls_addresses: vec![],
             addresses: vec![],
             subnets: vec![],
             node_subnets: vec![],

@@ -149,6 +149,13 @@ impl Peer {
         Some(relay.parse().unwrap_or_else(|_| panic!("{relay} is no socket address")))
     }
 
+    /// What kind of way its datagrams go: `lan`, `direct`, `relay` or `tls`.
+    #[must_use]
+    pub fn path_kind(&self) -> Option<String> {
+        let paths = self.json["paths"].as_array()?;
+        paths.iter().find(|path| path["state"] == "active").and_then(|path| text(path, "kind"))
+    }
+
     /// The session's index.
     #[must_use]
     pub fn session(&self) -> Option<String> {

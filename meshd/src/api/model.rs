@@ -103,7 +103,7 @@ pub(crate) struct PathLine {
     pub(crate) address: String,
     /// `lan`, `direct`, `relay` or `tls`.
     pub(crate) kind: String,
-    /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen` or `relay`.
+    /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen`, `relay` or `tls`.
     pub(crate) origin: String,
     /// `active`: the data goes there; `standby`: it works; `probing`; `silent`: it never answered; `dead`: it did once.
     pub(crate) state: String,

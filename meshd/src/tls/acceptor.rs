@@ -19,7 +19,7 @@ use super::connect;
 use super::crypto;
 use super::limit::{Limit, Place, Source};
 use super::local::Local;
-use super::pump::{self, Patience};
+use super::pump::{self, End, Patience};
 
 /// How long a TLS handshake may take: a few round trips of a bad link.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -37,11 +37,11 @@ const EXHAUSTED: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// Those of listening: `EADDRINUSE`, `EACCES` below port 1024 without `CAP_NET_BIND_SERVICE`.
-pub(super) fn start(at: SocketAddr, around: Surroundings, handle: &Handle) -> io::Result<()> {
+pub(super) fn start(at: SocketAddr, around: &Surroundings, handle: &Handle) -> io::Result<()> {
     let tls = crypto::acceptor()?;
-    let listener = listen(at, &around)?;
+    let (listener, port) = (listen(at, around)?, around.port);
     handle.spawn(async move {
-        if let Err(error) = accept(listener, tls, around.port).await {
+        if let Err(error) = accept(listener, tls, port).await {
             tracing::error!(%at, %error, "TLS connections are not taken any more");
         }
     });
@@ -99,7 +99,7 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, port: u16) ->
     }
 }
 
-async fn serve(stream: TcpStream, tls: &TlsAcceptor, place: &Place, port: u16) -> io::Result<()> {
+async fn serve(stream: TcpStream, tls: &TlsAcceptor, place: &Place, port: u16) -> io::Result<End> {
     connect::set_up(&stream)?;
     let stream = timeout(HANDSHAKE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let local = Local::new(Local::bind(place.stand_in, port)?)?;

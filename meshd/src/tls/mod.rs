@@ -30,13 +30,16 @@ use std::num::NonZeroU32;
 use proto::id::{EndpointName, PeerId};
 use proto::member::{Endpoint, PublicAddress};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::underlay::Underlay;
 use shim::Shim;
 
 /// Names that are looked up at the same time: connections are made when UDP fails, to a relay or two.
 const MAX_LOOKUPS: usize = 2;
+
+/// Lost connections that wait to be told: a relay or two.
+const MAX_LOST: usize = 16;
 
 /// How sockets to other machines are kept out of the mesh, and where datagrams go on this one.
 #[derive(Clone, Debug)]
@@ -55,12 +58,14 @@ pub(crate) struct Tls {
     thread: Option<Thread>,
     relays: BTreeMap<PeerId, Vec<PublicAddress>>,
     shims: BTreeMap<PeerId, Shim>,
+    lost: (mpsc::Sender<PeerId>, mpsc::Receiver<PeerId>),
 }
 
 impl Tls {
     /// Knows no relay, and serves none.
     pub(crate) fn new(surroundings: Surroundings) -> Self {
-        Self { surroundings, thread: None, relays: BTreeMap::new(), shims: BTreeMap::new() }
+        let (relays, shims) = (BTreeMap::new(), BTreeMap::new());
+        Self { surroundings, thread: None, relays, shims, lost: mpsc::channel(MAX_LOST) }
     }
 
     /// Takes the relays of the mesh and their TLS addresses, which replace those before. Returns the peers whose carrier is gone.
@@ -91,10 +96,23 @@ impl Tls {
         }
         let Some(addresses) = self.relays.get(&peer).cloned() else { return Ok(None) };
         let surroundings = self.surroundings.clone();
-        let shim = Shim::start(addresses, surroundings, self.handle()?)?;
+        let news = self.lost.0.clone();
+        // A full queue says it already: each is a reason to look, and no more.
+        let lost = move || {
+            let _ = news.try_send(peer);
+        };
+        let shim = Shim::start(addresses, surroundings, lost, self.handle()?)?;
         let address = shim.address;
         self.shims.insert(peer, shim);
         Ok(Some(address))
+    }
+
+    /// The next relay whose connection was lost while it was used.
+    pub(crate) async fn lost(&mut self) -> PeerId {
+        match self.lost.1.recv().await {
+            Some(peer) => peer,
+            None => std::future::pending().await,
+        }
     }
 
     /// Takes connections at these addresses from now on.
@@ -104,7 +122,7 @@ impl Tls {
     pub(crate) fn serve(&mut self, at: &[SocketAddr]) -> Result<(), (SocketAddr, io::Error)> {
         for address in at {
             let surroundings = self.surroundings.clone();
-            let started = self.handle().and_then(|handle| acceptor::start(*address, surroundings, handle));
+            let started = self.handle().and_then(|handle| acceptor::start(*address, &surroundings, handle));
             started.map_err(|error| (*address, error))?;
         }
         Ok(())

@@ -22,6 +22,15 @@ pub(super) struct Patience {
     pub(super) proof: Option<Duration>,
 }
 
+/// Why a connection ended that no error ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing passed for too long.
+    Idle,
+    /// The other side closed it, with the goodbye of TLS or without.
+    Closed,
+}
+
 /// When something passed last, and whether the daemon ever spoke.
 struct Seen {
     started: Instant,
@@ -54,17 +63,17 @@ impl Seen {
 ///
 /// # Errors
 /// Those of the connection, and of a stream that is none of datagrams.
-pub(super) async fn run<S: AsyncRead + AsyncWrite>(stream: S, local: &Local, patience: Patience) -> io::Result<()> {
+pub(super) async fn run<S: AsyncRead + AsyncWrite>(stream: S, local: &Local, patience: Patience) -> io::Result<End> {
     let seen = Seen::new(patience.proof.is_none());
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         result = outbound(local, writer, &seen) => result,
         result = inbound(local, reader, &seen) => result,
-        () = idle(&seen, patience) => Ok(()),
+        () = idle(&seen, patience) => Ok(End::Idle),
     }
 }
 
-async fn outbound<S: AsyncWrite>(local: &Local, mut writer: WriteHalf<S>, seen: &Seen) -> io::Result<()> {
+async fn outbound<S: AsyncWrite>(local: &Local, mut writer: WriteHalf<S>, seen: &Seen) -> io::Result<End> {
     let (mut inbox, mut stream) = (Inbox::new(), Vec::new());
     loop {
         local.readable().await?;
@@ -80,13 +89,14 @@ async fn outbound<S: AsyncWrite>(local: &Local, mut writer: WriteHalf<S>, seen: 
     }
 }
 
-async fn inbound<S: AsyncRead>(local: &Local, mut reader: ReadHalf<S>, seen: &Seen) -> io::Result<()> {
+async fn inbound<S: AsyncRead>(local: &Local, mut reader: ReadHalf<S>, seen: &Seen) -> io::Result<End> {
     let (mut inflow, mut outbox) = (Inflow::new(), Outbox::new(local));
     loop {
-        let count = reader.read(inflow.space()).await?;
-        if count == 0 {
-            return Ok(());
-        }
+        let count = match reader.read(inflow.space()).await {
+            Ok(0) => return Ok(End::Closed),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(End::Closed),
+            read => read?,
+        };
         inflow.grow(count);
         while let Some(datagram) = inflow.next().map_err(io::Error::other)? {
             seen.mark();

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use super::Surroundings;
 use super::connect::Dialer;
 use super::local::{Inbox, Local};
-use super::pump::{self, Patience};
+use super::pump::{self, End, Patience};
 
 /// A connection that nothing passed for so long is closed: keepalives of a session come more often.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,17 +35,22 @@ impl Drop for Shim {
 }
 
 impl Shim {
-    /// Opens the socket. Connects when the first datagram comes there.
+    /// Opens the socket. Connects when the first datagram comes there; `lost` is called when a connection ended that was not idle.
     ///
     /// # Errors
     /// Those of opening a socket.
-    pub(super) fn start(addresses: Vec<PublicAddress>, around: Surroundings, handle: &Handle) -> io::Result<Self> {
+    pub(super) fn start(
+        addresses: Vec<PublicAddress>,
+        around: Surroundings,
+        lost: impl Fn() + Send + Sync + 'static,
+        handle: &Handle,
+    ) -> io::Result<Self> {
         let socket = Local::bind(Ipv4Addr::LOCALHOST, around.port)?;
         let address = socket.local_addr()?;
         let dialer = Dialer::new(addresses.clone(), around)?;
         let run = async move {
             let ended = match Local::new(socket) {
-                Ok(local) => carry(&local, dialer).await,
+                Ok(local) => carry(&local, dialer, lost).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
@@ -56,17 +61,24 @@ impl Shim {
     }
 }
 
-async fn carry(local: &Local, mut dialer: Dialer) -> io::Result<()> {
+async fn carry(local: &Local, mut dialer: Dialer, lost: impl Fn()) -> io::Result<()> {
     let mut pause = RETRY.0;
     loop {
+        let mut is_lost = false;
         local.readable().await?;
         match dialer.connect().await {
             Ok((stream, at)) => {
                 tracing::info!(relay = %at, "connected over TLS");
                 pause = RETRY.0;
-                let ended = pump::run(stream, local, Patience { idle: IDLE, proof: None }).await;
-                let error = ended.err().map(tracing::field::display);
-                tracing::info!(relay = %at, error, "TLS connection closed");
+                match pump::run(stream, local, Patience { idle: IDLE, proof: None }).await {
+                    Ok(End::Idle) => {
+                        tracing::info!(relay = %at, "TLS connection closed: not needed any more");
+                        continue;
+                    }
+                    Ok(End::Closed) => tracing::info!(relay = %at, "TLS connection closed by the relay"),
+                    Err(error) => tracing::info!(relay = %at, %error, "TLS connection lost"),
+                }
+                is_lost = true;
             }
             Err(error) => {
                 tracing::debug!(%error, "the relay cannot be reached over TLS");
@@ -76,5 +88,8 @@ async fn carry(local: &Local, mut dialer: Dialer) -> io::Result<()> {
         }
         // What waited for a connection that is gone says nothing any more; and what comes now shall not find it in its way.
         local.take(&mut Inbox::new(), &mut Vec::new(), usize::MAX);
+        if is_lost {
+            lost();
+        }
     }
 }

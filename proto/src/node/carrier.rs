@@ -34,6 +34,14 @@ impl Node {
         }
     }
 
+    /// A connection of a carrier was lost: the relay may have been too, and its session with it.
+    pub fn handle_carrier_lost(&mut self, id: PeerId, now: Instant) {
+        let place = self.carried_place(id);
+        if place.is_some() && self.peer(id).is_some_and(|peer| peer.remote == place) {
+            self.question_relay(id, now);
+        }
+    }
+
     /// A handshake begins: if it is one with a relay that serves TLS, that is tried when UDP has had its time.
     pub(super) fn schedule_carry(&mut self, id: PeerId, now: Instant) {
         if self.peer(id).is_some_and(|peer| peer.carrier != Carrier::None) {

@@ -368,7 +368,9 @@ impl Paths {
         let Some(active) = self.active_path() else { return self.best(now).map(|best| best.locator) };
         // Where the peer sends from now comes first, if the active path has fallen silent.
         let moved = self.moved.and_then(|moved| self.all.iter().find(|path| path.locator == moved));
-        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owing.is_some())
+        // A worse kind has to wait for an answer of the better one: a peer that is on its way back to that sends by both.
+        let patience = |moved: &Path| if moved.kind() > active.kind() { DOUBT_PACE } else { Duration::ZERO };
+        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owes_for(patience(moved), now))
             && moved.answered_at > active.owing
         {
             return Some(moved.locator);
