@@ -91,9 +91,9 @@ impl Node {
         let change = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.paths.review(now));
         if self.paths(id).is_some_and(|paths| paths.is_asked_again(now)) {
             self.question_relays(id, now);
+            self.carry(id, now);
         }
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
-            self.carry(id, now);
             self.seek_relays(id, now);
         }
         self.touch_relay(id, now);

@@ -216,9 +216,11 @@ impl Paths {
     }
 
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
-    /// either, the data follows as soon as the new one has been confirmed.
+    /// either, the data follows as soon as the new one has been confirmed. As long as it goes on, that is asked once a second:
+    /// what answered the first time may have died since.
     pub(crate) fn roamed(&mut self, locator: Locator, origin: Origin, now: Instant) {
-        if self.moved == Some(locator) && self.knows(locator) {
+        let is_asked = |path: &Path| path.locator == locator && now - path.started < PACE;
+        if self.moved == Some(locator) && self.all.iter().any(is_asked) {
             return;
         }
         self.moved = Some(locator);
@@ -404,9 +406,10 @@ impl Paths {
         Some(Change::Dead)
     }
 
-    /// The best of those that answer.
+    /// The best of those that answer. One that was just left because it did not is none, though it may be a better kind.
     fn best(&self, now: Instant) -> Option<&Path> {
-        self.all.iter().filter(|path| path.works(now)).min_by_key(|path| (path.rank(), path.quality.cost()))
+        let answers = |path: &&Path| path.works(now) && !path.owes_for(DOUBT_PACE, now);
+        self.all.iter().filter(answers).min_by_key(|path| (path.rank(), path.quality.cost()))
     }
 
     fn active_path(&self) -> Option<&Path> {
