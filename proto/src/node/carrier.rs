@@ -85,7 +85,7 @@ impl Node {
 
     /// A path does not answer: asks whether the relays still do that could carry around it, before they are needed.
     pub(super) fn question_relays(&mut self, id: PeerId, now: Instant) {
-        let Some(name) = self.peer(id).map(|peer| peer.name.clone()) else { return };
+        let Some(name) = self.peer(id).filter(|_| self.has_carriers).map(|peer| peer.name.clone()) else { return };
         for relay in self.relays_for(id, &name) {
             self.question_relay(relay, now);
         }

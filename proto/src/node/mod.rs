@@ -116,6 +116,8 @@ pub struct Node {
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Peers that carry datagrams for others, by name.
     relays: Vec<PeerId>,
+    /// Whether any of them serves TLS.
+    has_carriers: bool,
     relaying: Relaying,
     timers: Timers,
     sweep_at: Option<Instant>,
@@ -187,6 +189,7 @@ impl Node {
             observed: Vec::new(),
             neighbours: BTreeMap::new(),
             relays: Vec::new(),
+            has_carriers: false,
             relaying: Relaying::default(),
             timers: Timers::default(),
             sweep_at: None,

@@ -89,8 +89,10 @@ impl Node {
             self.send_control_to(id, &Control::Probe { token }, locator, now);
         }
         let change = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.paths.review(now));
-        if self.paths(id).is_some_and(|paths| paths.is_asked_again(now)) {
+        if self.paths(id).is_some_and(crate::path::Paths::is_asked) {
             self.question_relays(id, now);
+        }
+        if self.paths(id).is_some_and(|paths| paths.is_asked_again(now)) {
             self.carry(id, now);
         }
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {

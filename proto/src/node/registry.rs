@@ -118,6 +118,8 @@ impl Node {
     fn keep_in_touch(&mut self) {
         let is_relay = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.is_relay);
         self.relays = self.by_name.iter().filter(is_relay).collect();
+        let has_carrier = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.carrier != Carrier::None);
+        self.has_carriers = self.relays.iter().any(has_carrier);
         let may_dial = self.settings.keepalive.is_none();
         let homes = if may_dial { Vec::new() } else { self.home_relays(&self.settings.name) };
         let cluster = self.settings.name.cluster().to_owned();

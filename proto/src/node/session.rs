@@ -210,12 +210,15 @@ impl Node {
             self.settings.reject_after(),
             self.settings.idle_after,
         );
-        let keepalive = self.settings.keepalive;
+        let (keepalive, has_carriers) = (self.settings.keepalive, self.has_carriers);
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
         let (is_kept, has_carrier) = (peer.is_kept, peer.carrier != Carrier::None);
         let Some(live) = &mut peer.live else { return Care::default() };
         live.paths.note(stamps, now);
+        if has_carriers {
+            live.paths.note_pause(stamps, now);
+        }
         let Some(current) = &live.current else {
             return Care { dial: is_kept && live.attempt.is_none(), ..Care::default() };
         };

@@ -43,6 +43,9 @@ const STANDBY_PACE: Duration = Duration::from_secs(10);
 /// Between two probes of an active path that owes an answer.
 const DOUBT_PACE: Duration = Duration::from_millis(300);
 
+/// An answer that takes two round trips and this is late.
+const LATE: Duration = Duration::from_millis(100);
+
 /// The active path has owed an answer for this long: those that stand by are asked whether they work.
 const ALERT_AFTER: Duration = Duration::from_millis(500);
 
@@ -278,6 +281,22 @@ impl Paths {
         self.active_path().is_some_and(|path| path.owes_for(DOUBT_PACE, now))
     }
 
+    /// Whether the active path owes an answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.active_path().is_some_and(|path| path.owing.is_some())
+    }
+
+    /// Asks, once for each pause of the data, whether it is one: a receiver that nothing reaches any more would not know.
+    pub(crate) fn note_pause(&mut self, stamps: Stamps, now: Instant) {
+        let at = |millis: u64| Instant::from_nanos(millis.saturating_mul(1_000_000));
+        let (used, in_use) = (at(stamps.tx_data.max(stamps.rx_data)), self.is_in_use(now));
+        let is_pause = in_use && now - used >= SILENCE && now - at(stamps.rx_any) >= SILENCE;
+        let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
+        if is_pause && active.owing.is_none() && active.probed_at < Some(used) {
+            active.next = Some(now);
+        }
+    }
+
     /// Where the peer may send from itself.
     pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
         self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
@@ -346,7 +365,7 @@ impl Paths {
     pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
         let probes = self.all.iter().filter_map(|path| path.next);
         let verdicts = self.active_path().into_iter().flat_map(|path| {
-            let after = [ALERT_AFTER, path.suspect_after(), path.dead_after()];
+            let after = [path.asked_after(), ALERT_AFTER, path.suspect_after(), path.dead_after()];
             after.into_iter().filter_map(|after| path.owing.map(|owing| owing + after))
         });
         probes.chain(verdicts.filter(|at| *at > now)).min()
@@ -371,7 +390,7 @@ impl Paths {
         // Where the peer sends from now comes first, if the active path has fallen silent.
         let moved = self.moved.and_then(|moved| self.all.iter().find(|path| path.locator == moved));
         // A worse kind has to wait for an answer of the better one: a peer that is on its way back to that sends by both.
-        let patience = |moved: &Path| if moved.kind() > active.kind() { DOUBT_PACE } else { Duration::ZERO };
+        let patience = |moved: &Path| if moved.kind() > active.kind() { active.asked_after() } else { Duration::ZERO };
         if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owes_for(patience(moved), now))
             && moved.answered_at > active.owing
         {
@@ -408,7 +427,7 @@ impl Paths {
 
     /// The best of those that answer. One that was just left because it did not is none, though it may be a better kind.
     fn best(&self, now: Instant) -> Option<&Path> {
-        let answers = |path: &&Path| path.works(now) && !path.owes_for(DOUBT_PACE, now);
+        let answers = |path: &&Path| path.works(now) && !path.owes_for(path.asked_after(), now);
         self.all.iter().filter(answers).min_by_key(|path| (path.rank(), path.quality.cost()))
     }
 
@@ -509,6 +528,11 @@ impl Path {
 
     fn owes_for(&self, time: Duration, now: Instant) -> bool {
         self.owing.is_some_and(|owing| now - owing >= time)
+    }
+
+    /// An answer is late by then, if it is not lost.
+    fn asked_after(&self) -> Duration {
+        DOUBT_PACE.min(LATE + self.quality.rtt().unwrap_or_default() * 2)
     }
 
     fn suspect_after(&self) -> Duration {
