@@ -94,6 +94,8 @@ pub(crate) struct Paths {
     active: Option<Locator>,
     /// From where the peer was heard last, if not from the active path.
     moved: Option<Locator>,
+    /// When that was asked about last.
+    moved_at: Option<Instant>,
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
@@ -222,11 +224,11 @@ impl Paths {
     /// either, the data follows as soon as the new one has been confirmed. As long as it goes on, that is asked once a second:
     /// what answered the first time may have died since.
     pub(crate) fn roamed(&mut self, locator: Locator, origin: Origin, now: Instant) {
-        let is_asked = |path: &Path| path.locator == locator && now - path.started < PACE;
-        if self.moved == Some(locator) && self.all.iter().any(is_asked) {
+        let is_asked = self.moved == Some(locator) && self.moved_at.is_some_and(|at| now - at < PACE);
+        if is_asked && self.knows(locator) {
             return;
         }
-        self.moved = Some(locator);
+        (self.moved, self.moved_at) = (Some(locator), Some(now));
         self.add(locator, origin, now);
         let active = self.active;
         for path in self.all.iter_mut().filter(|path| path.locator == locator || active == Some(path.locator)) {
