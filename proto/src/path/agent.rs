@@ -584,7 +584,8 @@ impl Path {
             return self.owing.map(|_| now + DOUBT_PACE);
         }
         if self.streak >= CONFIRM {
-            return self.next_standby(in_use, now);
+            // Lost, or the path has died: it is not left in doubt until the next turn.
+            return in_use.then(|| now + DOUBT_PACE);
         }
         (self.sent < BUDGET).then(|| now + self.burst_pace(now))
     }
