@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proto::member::{DEFAULT_PORT, Host, PublicAddress};
+use proto::member::{DEFAULT_PORT, Host, PublicAddress, TLS_PORT};
 
 use crate::error::{Fault, quote};
 
@@ -99,6 +99,22 @@ pub(crate) fn public_address(text: &str) -> Result<PublicAddress, Fault> {
     address_with(text, DEFAULT_PORT, FORMS)
 }
 
+/// Parses one of `tls_addresses`, in the forms of a public address.
+pub(crate) fn tls_address(text: &str) -> Result<PublicAddress, Fault> {
+    const FORMS: &str = "write \"192.0.2.1\", \"192.0.2.1:443\", \"[2001:db8::1]:443\" or \"relay.example:443\"";
+    address_with(text, TLS_PORT, FORMS)
+}
+
+/// Parses a local address to listen on, with its port.
+pub(crate) fn listener(text: &str) -> Result<SocketAddr, Fault> {
+    let fault = || Fault::new(format!("{} is not an address with a port", quote(text)));
+    let address: SocketAddr = text.parse().map_err(|_| fault().help("write \"0.0.0.0:443\" or \"[::]:443\""))?;
+    if address.port() == 0 || address.ip().is_multicast() {
+        return Err(fault().help("use a local address, and a port of 1 to 65535"));
+    }
+    Ok(address)
+}
+
 /// The port of STUN over UDP (RFC 8489 §18.6).
 const STUN_PORT: u16 = 3478;
 
@@ -110,17 +126,17 @@ pub(crate) fn stun_server(text: &str) -> Result<PublicAddress, Fault> {
 
 fn address_with(text: &str, default_port: u16, forms: &'static str) -> Result<PublicAddress, Fault> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return dialable(text, ip, default_port);
+        return dialable(text, ip, default_port, default_port);
     }
     if let Ok(socket) = text.parse::<SocketAddr>() {
         if matches!(socket, SocketAddr::V6(v6) if v6.scope_id() != 0) {
             return Err(Fault::new(format!("{} has a zone", quote(text))).help("remove %…: it means nothing elsewhere"));
         }
-        return dialable(text, socket.ip(), socket.port());
+        return dialable(text, socket.ip(), socket.port(), default_port);
     }
     if let Some(ip) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).and_then(|t| t.parse::<Ipv6Addr>().ok())
     {
-        return dialable(text, IpAddr::V6(ip), default_port);
+        return dialable(text, IpAddr::V6(ip), default_port, default_port);
     }
     let (name, port) = match text.split_once(':') {
         None => (text, default_port),
@@ -131,14 +147,14 @@ fn address_with(text: &str, default_port: u16, forms: &'static str) -> Result<Pu
         }
     };
     let name = dns_name(name).ok_or_else(|| not_dialable(text).help(forms))?;
-    with_port(text, Host::Name(name), port)
+    with_port(text, Host::Name(name), port, default_port)
 }
 
 fn not_dialable(text: &str) -> Fault {
     Fault::new(format!("{} is neither an address nor a DNS name, with or without a port", quote(text)))
 }
 
-fn dialable(text: &str, ip: IpAddr, port: u16) -> Result<PublicAddress, Fault> {
+fn dialable(text: &str, ip: IpAddr, port: u16, default_port: u16) -> Result<PublicAddress, Fault> {
     let local = match ip {
         IpAddr::V4(v4) => v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -146,13 +162,13 @@ fn dialable(text: &str, ip: IpAddr, port: u16) -> Result<PublicAddress, Fault> {
     if ip.is_unspecified() || ip.is_multicast() || local {
         return Err(Fault::new(format!("nobody can dial {}", quote(text))).help("write the address of one machine"));
     }
-    with_port(text, Host::Ip(ip), port)
+    with_port(text, Host::Ip(ip), port, default_port)
 }
 
-fn with_port(text: &str, host: Host, port: u16) -> Result<PublicAddress, Fault> {
+fn with_port(text: &str, host: Host, port: u16, default_port: u16) -> Result<PublicAddress, Fault> {
     if port == 0 {
         let fault = Fault::new(format!("{} has port 0", quote(text)));
-        return Err(fault.help(format!("use 1 to 65535, or leave the port out for {DEFAULT_PORT}")));
+        return Err(fault.help(format!("use 1 to 65535, or leave the port out for {default_port}")));
     }
     Ok(PublicAddress { host, port })
 }
@@ -268,6 +284,18 @@ mod tests {
         assert!(said(public_address("0.0.0.0")).contains("nobody can dial"));
         assert!(said(public_address("[ff02::1]:5")).contains("nobody can dial"));
         assert!(said(public_address("[fe80::1%3]:5")).contains("zone"));
+    }
+
+    #[test]
+    fn a_tls_address_has_its_own_default_port_and_a_listener_needs_one() {
+        assert_eq!(tls_address("relay.example").unwrap().port, 443);
+        assert_eq!(tls_address("192.0.2.1:8443").unwrap().port, 8443);
+        assert!(said(tls_address("relay.example:0")).contains("leave the port out for 443"));
+        assert_eq!(listener("0.0.0.0:443"), Ok("0.0.0.0:443".parse().unwrap()));
+        assert_eq!(listener("[::]:8443"), Ok("[::]:8443".parse().unwrap()));
+        for text in ["443", "0.0.0.0", "relay.example:443", "0.0.0.0:0", "224.0.0.1:443"] {
+            assert!(said(listener(text)).contains("is not an address with a port"), "{text}");
+        }
     }
 
     proptest! {

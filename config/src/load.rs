@@ -84,6 +84,8 @@ struct Own {
     public_key: Option<(PublicKey, Place)>,
     /// Whether others can dial it.
     is_public: bool,
+    /// Whether it names addresses to be reached at over TLS.
+    has_tls: bool,
 }
 
 impl MeshRead {
@@ -121,7 +123,8 @@ fn find_own(reader: &Reader<'_>, mesh: &MeshDraft, own: &EndpointName) -> Own {
         return Own { absent: certain.then(near), ..Own::default() };
     };
     let public_key = endpoint.public_key.as_ref().map(|key| (key.value, reader.source.place(key.at)));
-    Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty() }
+    let has_tls = !endpoint.tls_addresses.is_empty();
+    Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty(), has_tls }
 }
 
 type Parts = (NodeFile, Mesh, Option<(SecretKey, PresharedKey)>);
@@ -238,6 +241,9 @@ fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> 
     }
     if let (true, 0, Some(at)) = (own.is_public, node.listen.port, node.port_at) {
         warn(at, "[listen] port is 0, any free one, but others dial this node at the ports of its public_addresses");
+    }
+    if let (false, Some(at)) = (own.has_tls, node.tls_at) {
+        warn(at, "[listen] tls has no effect: this node has no tls_addresses");
     }
     for Located { value, at } in &node.lan.odd {
         warn(*at, value);

@@ -32,6 +32,7 @@ pub(crate) struct EndpointDraft {
     pub(crate) kind: Kind,
     pub(crate) public_key: Option<Located<PublicKey>>,
     pub(crate) public_addresses: Vec<Located<PublicAddress>>,
+    pub(crate) tls_addresses: Vec<Located<PublicAddress>>,
     pub(crate) addresses: Vec<Located<IpAddr>>,
     pub(crate) subnets: Vec<Located<IpNet>>,
     pub(crate) node_subnets: Vec<Located<IpNet>>,
@@ -97,12 +98,18 @@ impl EndpointDraft {
         self.name.as_ref().map_or("", EndpointName::cluster)
     }
 
+    /// Whether it carries datagrams between others, as [`Endpoint::relays`] will say.
+    pub(crate) fn relays(&self) -> bool {
+        self.relay.unwrap_or(self.kind == Kind::Connector)
+    }
+
     fn endpoint(self) -> Option<Endpoint> {
         Some(Endpoint {
             name: self.name?,
             kind: self.kind,
             public_key: self.public_key?.value,
             public_addresses: values(self.public_addresses),
+            tls_addresses: values(self.tls_addresses),
             addresses: values(self.addresses),
             subnets: values(self.subnets),
             node_subnets: values(self.node_subnets),
@@ -146,6 +153,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
             public_key,
         ),
         public_addresses: reader.list(section, "public_addresses", address::public_address),
+        tls_addresses: reader.list(section, "tls_addresses", address::tls_address),
         addresses: addresses(reader, section),
         subnets: reader.list(section, "subnets", address::subnet),
         node_subnets: reader.list(section, "node_subnets", address::node_subnet),

@@ -1,7 +1,7 @@
 //! The checked configuration of one node: what the daemon starts from.
 
 use std::fmt;
-use std::net::{SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub struct InterfaceConfig {
 pub struct ListenConfig {
     /// UDP port; 0 takes any free one.
     pub port: u16,
+    /// Where it takes TLS connections if its endpoint serves TLS; `None`: all addresses, at the ports of its `tls_addresses`.
+    pub tls: Option<SocketAddr>,
 }
 
 /// `[lan]`: how the node finds members on its LAN.

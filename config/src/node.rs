@@ -73,6 +73,8 @@ pub(crate) struct NodeFile {
     pub(crate) lan: LanTable,
     /// Whether the file names a port, and where.
     pub(crate) port_at: Option<usize>,
+    /// Whether the file says where TLS is taken, and where it does.
+    pub(crate) tls_at: Option<usize>,
     pub(crate) nat: NatConfig,
     pub(crate) relay: RelayConfig,
     pub(crate) session: SessionConfig,
@@ -103,11 +105,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
     NodeFile {
         identity: identity(reader, root, folder),
         interface: interface(reader, root),
-        listen: number(reader, listen, "port", &(0..=u32::from(u16::MAX)))
-            .and_then(|port| u16::try_from(port).ok())
-            .map_or(ListenConfig { port: DEFAULT_PORT }, |port| ListenConfig { port }),
+        listen: listening(reader, listen),
         lan: lan::read(reader, root),
         port_at: place(listen, "port"),
+        tls_at: place(listen, "tls"),
         nat: nat(reader, root),
         relay: relay(reader, root),
         session: sessions(reader, session),
@@ -168,6 +169,15 @@ fn interface(reader: &mut Reader<'_>, root: &DeTable<'_>) -> InterfaceConfig {
         mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()),
         table: reader.optional(section, "table", routing_table).map_or(MAIN_TABLE, |table| table.value),
         mark: number(reader, section, "mark", &(1..=u32::MAX)).unwrap_or(ROUTING),
+    }
+}
+
+fn listening(reader: &mut Reader<'_>, section: Section<'_>) -> ListenConfig {
+    let port = number(reader, section, "port", &(0..=u32::from(u16::MAX)));
+    let tls = reader.optional(section, "tls", |value| address::listener(scalar::text(value)?));
+    ListenConfig {
+        port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),
+        tls: tls.map(|tls| tls.value),
     }
 }
 

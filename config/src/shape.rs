@@ -18,7 +18,7 @@ impl fmt::Display for Shape {
 
 pub(crate) const NODE: Shape = one("node", &["name", "key_file", "mesh", "psk_file"]);
 pub(crate) const INTERFACE: Shape = one("interface", &["name", "mtu", "table", "mark"]);
-pub(crate) const LISTEN: Shape = one("listen", &["port"]);
+pub(crate) const LISTEN: Shape = one("listen", &["port", "tls"]);
 pub(crate) const LAN: Shape = one(
     "lan",
     &[
@@ -48,6 +48,7 @@ pub(crate) const ENDPOINT: Shape = Shape {
         "kind",
         "public_key",
         "public_addresses",
+        "tls_addresses",
         "subnets",
         "node_subnets",
         "address",

@@ -1,6 +1,7 @@
 //! `meshd up`: puts the parts together in an order that can be undone, runs them, and undoes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
 use crate::sys::heap;
+use crate::tls::{Surroundings, Tls};
 use crate::underlay::Underlay;
 
 type Error = Box<dyn std::error::Error>;
@@ -179,6 +181,7 @@ struct Parts {
     /// Of the device, in bytes.
     mtu: u16,
     suites: Suites,
+    underlay: Underlay,
 }
 
 fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
@@ -200,7 +203,7 @@ fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
     let options = SocketOptions {
         gso: config.dataplane.uses(Offload::UdpGso),
         gro: config.dataplane.uses(Offload::UdpGro),
-        underlay,
+        underlay: underlay.clone(),
         mark: NonZeroU32::new(interface.mark),
         ..SocketOptions::default()
     };
@@ -214,7 +217,7 @@ fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
     })?;
     let port = sockets.first().map_or(Ok(config.listen.port), |s| s.local_addr().map(|a| a.port()))?;
     let mtu = interface.mtu.unwrap_or(ETHERNET);
-    Ok(Parts { devices, sockets, offload: info.offload, port, mtu, suites })
+    Ok(Parts { devices, sockets, offload: info.offload, port, mtu, suites, underlay })
 }
 
 /// The highest level of the device that the configuration allows.
@@ -267,6 +270,7 @@ fn start(
         Ok(settings) => Lan::start(settings, node.drops(), clock),
         Err(error) => return Err(Box::new((host, error))),
     };
+    let (tls_port, underlay) = (parts.port, parts.underlay.clone());
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -277,6 +281,10 @@ fn start(
             Err(error) => return Err(Box::new((host, error.into()))),
         }
     }
+    let tls = match start_tls(config, tls_port, underlay, &node) {
+        Ok(tls) => tls,
+        Err(error) => return Err(Box::new((host, error))),
+    };
     let name = &config.node.name;
     tracing::info!(%name, interface = config.interface.name, port = parts.port, "up");
     let driver = Driver {
@@ -294,11 +302,36 @@ fn start(
         nat,
         lan,
         outer: Outer::default(),
+        tls,
         timestamps,
         reporter,
         pings: BTreeMap::new(),
     };
     Ok((driver, workers))
+}
+
+/// Knows the relays that serve TLS, and serves it where this node is one.
+fn start_tls(config: &Config, port: u16, underlay: Underlay, node: &Node) -> Result<Tls, Error> {
+    let mut tls = Tls::new(Surroundings { underlay, mark: NonZeroU32::new(config.interface.mark), port });
+    tls.know(config.members.endpoints.iter(), |name| node.peer_id(name));
+    let own = own_endpoint(config).filter(|own| own.serves_tls());
+    let ports: BTreeSet<u16> = own.iter().flat_map(|own| &own.tls_addresses).map(|address| address.port).collect();
+    let everywhere = |port: &u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
+    let at = match config.listen.tls.filter(|_| own.is_some()) {
+        Some(at) => vec![at],
+        None => ports.iter().map(everywhere).collect(),
+    };
+    tls.serve(&at).map_err(|(at, error)| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => "another program has it",
+            Some(libc::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE",
+            Some(libc::EADDRNOTAVAIL) => "this machine has no such address",
+            _ => "TLS cannot be served there",
+        };
+        let help = "name another place in [listen] tls, with the port in this node's tls_addresses, or remove those";
+        format!("cannot listen on TCP {at} for TLS: {error}; {hint}: {help}")
+    })?;
+    Ok(tls)
 }
 
 /// Asks gateways and servers, as far as configured, how this node can be reached from outside.
@@ -413,7 +446,8 @@ fn plan(config: &Config, mtu: u16) -> Plan {
         } else if policy.check(own, &endpoint.name).is_ok() {
             let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.clone() };
             plan.routes.extend(endpoint.prefixes(mesh).into_iter().map(route));
-            plan.underlay.extend(endpoint.public_addresses.iter().filter_map(|address| match address.host {
+            let outer = endpoint.public_addresses.iter().chain(&endpoint.tls_addresses);
+            plan.underlay.extend(outer.filter_map(|address| match address.host {
                 Dial::Ip(ip) => Some(ip),
                 Dial::Name(_) => None,
             }));

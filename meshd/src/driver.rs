@@ -24,6 +24,7 @@ use crate::report::{Reporter, disconnect_text, reply};
 use crate::resolver::Resolver;
 use crate::state::TimestampFile;
 use crate::sys::heap;
+use crate::tls::Tls;
 
 /// Punts taken in one go before outputs are drained and other inputs get their turn.
 const PUNT_BATCH: usize = 64;
@@ -49,6 +50,7 @@ pub(crate) struct Driver {
     pub(crate) nat: Nat,
     pub(crate) lan: Lan,
     pub(crate) outer: Outer,
+    pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
@@ -148,6 +150,7 @@ impl Driver {
                     self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
                 news = self.lan.next() => self.handle_lan_news(&news),
+                relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
             }
         }
@@ -183,12 +186,31 @@ impl Driver {
                 tracing::debug!(%error, "ICMP error not written");
             }
         }
+        let mut carried = false;
         while let Some(event) = self.node.poll_event() {
             if event == Event::NeighbourRoutes {
                 self.note_neighbour_routes();
+            } else if let Event::CarrierWanted { peer } = event {
+                carried |= self.open_carrier(peer);
             }
             self.handle_event(&event);
         }
+        if carried {
+            // What waited for it.
+            self.drain();
+        }
+    }
+
+    /// Opens a way to a relay over TLS; `false` where there is none.
+    fn open_carrier(&mut self, peer: PeerId) -> bool {
+        let opened = self.tls.open(peer).unwrap_or_else(|error| {
+            tracing::warn!(%error, "TLS to a relay cannot be used");
+            None
+        });
+        if opened.is_some() {
+            self.node.handle_carrier(peer, opened, self.clock.now());
+        }
+        opened.is_some()
     }
 
     fn handle_event(&mut self, event: &Event) {
@@ -207,6 +229,7 @@ impl Driver {
                 tracing::warn!(peer, %source, %reason, "handshake refused");
             }
             Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
+            Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {
                     let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));

@@ -13,6 +13,7 @@ mod report;
 mod resolver;
 mod state;
 mod sys;
+mod tls;
 mod underlay;
 
 /// Wipes whatever is freed. Our own secrets wipe themselves; the key schedules inside ring and the handshake states inside

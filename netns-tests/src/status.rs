@@ -158,8 +158,17 @@ impl Peer {
     /// The largest packet that is known to pass the path with the data.
     #[must_use]
     pub fn mtu(&self) -> Option<u64> {
-        let paths = self.json["paths"].as_array().into_iter().flatten();
-        paths.filter(|path| path["state"] == "active").find_map(|path| path["mtu"].as_u64())
+        self.active_path().and_then(|path| path["mtu"].as_u64())
+    }
+
+    /// What kind of way its datagrams go: `lan`, `direct`, `relay` or `tls`.
+    #[must_use]
+    pub fn path_kind(&self) -> Option<String> {
+        self.active_path().and_then(|path| text(path, "kind"))
+    }
+
+    fn active_path(&self) -> Option<&Value> {
+        self.json["paths"].as_array().into_iter().flatten().find(|path| path["state"] == "active")
     }
 
     /// The session's index.

@@ -53,6 +53,12 @@ pub enum Event {
     /// What the machine is to route to neighbours has changed; [`Node::neighbour_routes`](crate::node::Node::neighbour_routes)
     /// tells all of it.
     NeighbourRoutes,
+    /// A relay that does not answer over UDP, or whose data does not, is to be tried over TLS: the shell answers with
+    /// [`Node::handle_carrier`](crate::node::Node::handle_carrier). Said again each time that it is missed.
+    CarrierWanted {
+        /// The relay.
+        peer: PeerId,
+    },
     /// A probe that the shell asked for was answered.
     ProbeReply {
         /// By whom.

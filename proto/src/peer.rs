@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) remote: Option<Locator>,
     /// Carries datagrams for others.
     pub(crate) is_relay: bool,
+    /// Whether and where it is reached over TLS.
+    pub(crate) carrier: Carrier,
     /// Kept in touch with even when there is nothing to say, because it cannot dial us.
     pub(crate) is_kept: bool,
     /// Greatest initiation timestamp seen from it.
@@ -41,6 +43,18 @@ pub(crate) struct Peer {
     pub(crate) given_up: Option<Box<Tries>>,
     pub(crate) refusal: Option<Box<Refused>>,
     pub(crate) live: Option<Box<Live>>,
+}
+
+/// How a relay is reached over TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// It is not: its record names no address for that.
+    #[default]
+    None,
+    /// It was not needed yet, or the shell could not open one.
+    Closed,
+    /// By a socket of this machine, which the shell carries over TLS.
+    Open(SocketAddr),
 }
 
 /// How often, and why, we refused a peer's handshakes.

@@ -12,6 +12,8 @@ pub enum Timer {
     Sweep,
     /// Send the next initiation to a peer that has not answered.
     Retry(PeerId),
+    /// A peer's first initiation was not answered over UDP: try TLS.
+    Carry(PeerId),
     /// Probe a peer's candidates, and look at what answered.
     Paths(PeerId),
 }

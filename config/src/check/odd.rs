@@ -48,6 +48,9 @@ fn lonely_endpoints(mesh: &MeshDraft, odd: &mut Vec<(usize, String)>) {
             let text = format!("{title} is in no community and its cluster has no {word}, so it may talk to nobody");
             odd.push((endpoint.label.at, text));
         }
+        if let (Some(address), false) = (endpoint.tls_addresses.first(), endpoint.relays()) {
+            odd.push((address.at, format!("{title} has tls_addresses and does not relay, so they are not used")));
+        }
         if endpoint.kind == Kind::Connector && endpoint.public_addresses.is_empty() {
             let text = format!("connector {title} has no public_addresses, so nobody can dial it from another site");
             odd.push((endpoint.label.at, text));

@@ -46,7 +46,8 @@ fn the_mesh_example_keeps_edge4_apart() {
 fn full_reference() -> String {
     let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
     let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
-    text.replace("\n#mtu =", "\nmtu =").replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
+    let text = text.replace("\n#tls =", "\ntls =").replace("\n#mtu =", "\nmtu =");
+    text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
 }
 
 #[test]
@@ -76,7 +77,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.identity.key_file.value, bare.identity.key_file.value);
     assert_eq!(shown.identity.mesh_file.value, bare.identity.mesh_file.value);
     let without_mtu = InterfaceConfig { mtu: None, ..shown.interface };
-    assert_eq!((without_mtu, shown.listen, shown.session), (bare.interface, bare.listen, bare.session));
+    assert_eq!((without_mtu, shown.session), (bare.interface, bare.session));
+    assert_eq!((shown.listen.port, bare.listen.tls), (bare.listen.port, None));
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.nat, shown.relay), (bare.nat, bare.relay));

@@ -297,6 +297,18 @@ fn what_is_odd_is_a_warning_with_its_place() {
 }
 
 #[test]
+fn tls_addresses_of_a_node_that_does_not_relay_are_a_warning() {
+    let pair = "[[community]]\nname = \"pair\"\nmembers = [\"a.gw\", \"b.x\"]\n";
+    let text = |relay: &str| {
+        let gw = "kind = \"connector\"\npublic_addresses = [\"192.0.2.1\"]\ntls_addresses = [\"192.0.2.1\"]\n";
+        format!("{}{}{pair}", endpoint("a.gw", 1, &format!("{gw}{relay}")), endpoint("b.x", 2, ""))
+    };
+    assert_eq!(warnings(&text("")), [""; 0]);
+    let [warning] = &warnings(&text("relay = false"))[..] else { panic!("one warning") };
+    assert!(warning.ends_with("\"a.gw\" has tls_addresses and does not relay, so they are not used"), "{warning}");
+}
+
+#[test]
 fn a_good_mesh_becomes_its_members() {
     let text = format!(
         "[mesh]\nname = \"lab\"\n{}",

@@ -167,7 +167,7 @@ pub(crate) struct PathLine {
     pub(crate) via: Option<String>,
     /// `lan`, `direct`, `relay` or `tls`.
     pub(crate) kind: String,
-    /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen` or `relay`.
+    /// How it became known: `lan`, `public`, `mapped`, `observed`, `interface`, `seen`, `relay` or `tls`.
     pub(crate) origin: String,
     /// `active`: the data goes there; `standby`: it works; `probing`; `silent`: it never answered; `dead`: it did once.
     /// Of what is known of one peer also: `idle`: not tried; `dialling`: a handshake goes there; `asked` and `refused`: a relay

@@ -47,7 +47,11 @@ impl History {
             Event::Disconnected { peer, reason } => {
                 (peer, Kind::Other, format!("disconnected: {}", disconnect_text(*reason)))
             }
-            Event::Rekeyed { .. } | Event::Refused { .. } | Event::ProbeReply { .. } | Event::NeighbourRoutes => return,
+            Event::Rekeyed { .. }
+            | Event::Refused { .. }
+            | Event::ProbeReply { .. }
+            | Event::NeighbourRoutes
+            | Event::CarrierWanted { .. } => return,
         };
         if let Some(name) = node.peer_name(*peer) {
             self.add(name, Entry { at: now, kind, text });

@@ -135,6 +135,7 @@ impl World {
             kind,
             public_key: secret.public_key(),
             public_addresses,
+            tls_addresses: Vec::new(),
             addresses: vec![IpAddr::from(((10 << 24 | 99 << 16) + number).to_be_bytes())],
             subnets: Vec::new(),
             node_subnets: Vec::new(),

@@ -45,6 +45,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         kind: Kind::Edge,
         public_key,
         public_addresses: vec![PublicAddress { host: Host::Ip(address(11)), port: DEFAULT_PORT }],
+        tls_addresses: Vec::new(),
         addresses: vec![address(10)],
         subnets: Vec::new(),
         node_subnets: Vec::new(),

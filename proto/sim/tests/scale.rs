@@ -19,6 +19,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         kind: Kind::Edge,
         public_key,
         public_addresses: Vec::new(),
+        tls_addresses: Vec::new(),
         addresses: vec![std::net::IpAddr::from(((10 << 24) + number).to_be_bytes())],
         subnets: Vec::new(),
         node_subnets: Vec::new(),

@@ -32,7 +32,7 @@ impl Forward {
         drops: &DropCounters,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if row.from != source {
+        if !row.from.contains(&source) {
             return Err(DropReason::RelayForeign);
         }
         row.admit(datagram.len() as u64, now)?;

@@ -60,8 +60,8 @@ pub struct SessionRow {
 
 /// How to relay what comes in on a channel.
 pub struct ChannelRow {
-    /// From where it has to come.
-    pub from: SocketAddr,
+    /// From where it may come: the places of the member whose channel it is.
+    pub from: Box<[SocketAddr]>,
     /// Where it goes.
     pub to: SocketAddr,
     /// On which of that member's channels.

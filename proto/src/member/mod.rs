@@ -14,6 +14,9 @@ use crate::id::{EndpointName, MeshId, PublicKey};
 /// The UDP port of a node that names none; 6374 spells MESH on a telephone.
 pub const DEFAULT_PORT: u16 = 6374;
 
+/// The TCP port of a relay's TLS that names none: the one that networks let pass which block everything else.
+pub const TLS_PORT: u16 = 443;
+
 /// What an endpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -28,7 +31,7 @@ pub enum Kind {
 pub struct PublicAddress {
     /// An address, or a DNS name that the shell resolves.
     pub host: Host,
-    /// UDP port; [`DEFAULT_PORT`] where the configuration names none.
+    /// UDP port, [`DEFAULT_PORT`] where the configuration names none; of a TLS address the TCP port, [`TLS_PORT`].
     pub port: u16,
 }
 
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub public_key: PublicKey,
     /// Where to dial it, best first; empty for a node that only dials out.
     pub public_addresses: Vec<PublicAddress>,
+    /// Where it takes datagrams over TLS, if it relays, for members whose network blocks UDP; best first.
+    pub tls_addresses: Vec<PublicAddress>,
     /// Mesh addresses that the configuration gives it; see [`Endpoint::mesh_addresses`].
     pub addresses: Vec<IpAddr>,
     /// Prefixes behind the endpoint (pods, sites), routed to it as they are.
@@ -81,6 +86,12 @@ impl Endpoint {
     #[must_use]
     pub fn relays(&self) -> bool {
         self.relay.unwrap_or(self.kind == Kind::Connector)
+    }
+
+    /// Whether it takes datagrams over TLS.
+    #[must_use]
+    pub fn serves_tls(&self) -> bool {
+        self.relays() && !self.tls_addresses.is_empty()
     }
 
     /// Every prefix that routes to this endpoint: mesh addresses as host routes, then `node_subnets` and `subnets`.

@@ -125,6 +125,7 @@ pub(crate) mod tests {
             kind: Kind::Edge,
             public_key: PublicKey([key; 32]),
             public_addresses: Vec::new(),
+            tls_addresses: Vec::new(),
             addresses: Vec::new(),
             subnets: Vec::new(),
             node_subnets: Vec::new(),

@@ -138,8 +138,10 @@ impl Node {
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
             Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
             Some(Control::NextMappings { forecast }) => self.handle_forecast(id, forecast, now),
-            Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, now),
-            Some(Control::RelayOpened { channel, target }) => self.handle_relay_opened(id, channel, &target, now),
+            Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, source, now),
+            Some(Control::RelayOpened { channel, target }) => {
+                self.handle_relay_opened(id, channel, &target, source, now);
+            }
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
             Some(Control::DirectOffer { ready, addresses }) => self.handle_direct_offer(id, ready, addresses, now),
             Some(Control::DirectWithdraw) => self.handle_direct_withdraw(id, now),

@@ -10,7 +10,7 @@ use crate::handshake::{HandshakeError, Initiated, Mac1, Received, Verdict};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
 use crate::packet::icmp::Unreachable;
-use crate::path::Locator;
+use crate::path::{Locator, Origin};
 use crate::peer::{Attempt, Refused};
 use crate::session::Session;
 use crate::staging::MAX_WAIT;
@@ -77,6 +77,7 @@ impl Node {
         let message = Vec::new();
         live.attempt = Some(Attempt { state: None, index, message, mac1: [0; 16], since: now, tries: 0, next_at: now });
         self.initiate(id, now);
+        self.schedule_carry(id, now);
         // Whoever has an address of its own may well answer there.
         if self.peer(id).is_some_and(|peer| !peer.is_relay && peer.candidates().next().is_none()) {
             self.seek_relays(id, now);
@@ -101,6 +102,9 @@ impl Node {
             return self.release_if_over(id, now);
         }
         self.seek_relays(id, now);
+        if self.carried_place(id).is_none() {
+            self.carry(id, now);
+        }
         self.initiate(id, now);
     }
 
@@ -138,7 +142,7 @@ impl Node {
     }
 
     /// Where the next initiation goes: everywhere at once, for the first that comes through decides; but a rekey begins with
-    /// the path in use. Of more places than one try takes, each try has its share.
+    /// the path in use, and none begins with TLS where it was not what worked last. Of more places than one try takes, each try has its share.
     fn places(&self, id: PeerId, now: Instant) -> Vec<Locator> {
         let Some(live) = self.peer(id).and_then(|peer| peer.live.as_ref()) else { return Vec::new() };
         let tries = live.attempt.as_ref().map_or(0, |attempt| attempt.tries as usize);
@@ -146,7 +150,11 @@ impl Node {
         if let Some(active) = in_use.filter(|_| tries == 0) {
             return vec![active];
         }
-        let all = self.dialable(id);
+        let last = self.peer(id).and_then(|peer| peer.remote);
+        let mut all = self.dialable(id);
+        all.retain(|(_, place)| tries > 0 || !place.is_carried() || last == Some(*place));
+        let carried = self.carried_place(id).filter(|place| tries > 0 && !all.iter().any(|(_, known)| known == place));
+        all.extend(carried.map(|place| (Origin::Tls, place)));
         let skipped = if all.len() > MAX_PLACES { tries * MAX_PLACES % all.len() } else { 0 };
         let turned = all.iter().skip(skipped).chain(all.iter().take(skipped));
         turned.take(MAX_PLACES).map(|(_, locator)| *locator).collect()

@@ -8,6 +8,7 @@
 //! The node reads no clock and draws no randomness: `now` and a seed are given. It does no I/O, and no lock is in it.
 
 mod account;
+mod carrier;
 mod control;
 mod detail;
 mod direct;
@@ -137,6 +138,8 @@ pub struct Node {
     lan_addresses: Vec<IpAddr>,
     /// Peers that carry datagrams for others, by name.
     relays: Vec<PeerId>,
+    /// Whether any of them serves TLS.
+    has_carriers: bool,
     relaying: Relaying,
     timers: Timers,
     sweep_at: Option<Instant>,
@@ -210,6 +213,7 @@ impl Node {
             neighbours: BTreeMap::new(),
             lan_addresses: Vec::new(),
             relays: Vec::new(),
+            has_carriers: false,
             relaying: Relaying::default(),
             timers: Timers::default(),
             sweep_at: None,
@@ -282,6 +286,7 @@ impl Node {
             match timer {
                 Timer::Sweep => self.sweep(now),
                 Timer::Retry(peer) => self.retry(peer, now),
+                Timer::Carry(peer) => self.handle_carry_due(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
             }
         }

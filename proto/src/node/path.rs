@@ -10,7 +10,7 @@ use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
 use crate::path::{Change, Locator, Origin};
-use crate::peer::Peer;
+use crate::peer::{Carrier, Peer};
 use crate::time::Instant;
 use crate::timer::Timer;
 use crate::wire::{Control, MAX_ADDRESSES};
@@ -79,11 +79,18 @@ impl Node {
         }
         let change = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.paths.review(now));
         self.tend_sizes(id, now);
+        if self.paths(id).is_some_and(crate::path::Paths::is_asked) {
+            self.question_relays(id, now);
+        }
+        if self.paths(id).is_some_and(|paths| paths.is_asked_again(now)) {
+            self.carry(id, now);
+        }
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
             self.seek_relays(id, now);
         }
+        self.touch_relay(id, now);
         match change {
-            Some(Change::Active(locator)) => self.move_to(id, locator),
+            Some(Change::Active(locator)) => self.move_to(id, locator, now),
             Some(Change::Dead) => self.dial(id, now),
             None => {}
         }
@@ -126,7 +133,8 @@ impl Node {
     /// Whether there is no way to a peer that could be tried.
     pub(super) fn is_hopeless(&self, id: PeerId) -> bool {
         let has_relays = || self.peer(id).is_some_and(|peer| !self.relays_for(id, &peer.name).is_empty());
-        self.dialable(id).is_empty() && !has_relays()
+        let has_carrier = self.peer(id).is_some_and(|peer| peer.carrier != Carrier::None);
+        self.dialable(id).is_empty() && !has_carrier && !has_relays()
     }
 
     /// Tells a peer where we may be reached.
@@ -187,7 +195,12 @@ impl Node {
         }
         let origin = peer.origin_of(source);
         if let Some(live) = &mut peer.live {
+            let is_new = !live.paths.knows(source);
             live.paths.roamed(source, origin, now);
+            if is_new {
+                // It may relay through us from there already.
+                self.move_channels(id);
+            }
         }
         self.tend_paths(id, now);
     }
@@ -211,6 +224,9 @@ impl Node {
             paths.answered(source, token, now).is_some() || paths.answered_size(source, token, now)
         });
         if is_ours {
+            if source.is_carried() {
+                self.handle_carried(id, source, now);
+            }
             self.tend_paths(id, now);
         }
         is_ours
@@ -237,13 +253,18 @@ impl Node {
         }
     }
 
-    fn move_to(&mut self, id: PeerId, remote: Locator) {
+    fn move_to(&mut self, id: PeerId, remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
-        if peer.remote.replace(remote) == Some(remote) {
+        let before = peer.remote.replace(remote);
+        if before == Some(remote) {
             return;
         }
+        let is_relay = peer.is_relay;
         self.publish_row(id);
         self.move_channels(id);
+        if let Some(before) = before.filter(|before| is_relay && (before.is_carried() || remote.is_carried())) {
+            self.readdress(id, before.address, remote, now);
+        }
         self.emit(Event::Moved { peer: id, remote });
     }
 
@@ -272,6 +293,7 @@ impl Peer {
         let is_public = locator.channel.is_none() && self.candidates().any(|known| known == locator.address);
         match locator.channel {
             Some(_) => Origin::Relay,
+            None if self.carrier == Carrier::Open(locator.address) => Origin::Tls,
             None if is_public => Origin::Public,
             None => Origin::Seen,
         }

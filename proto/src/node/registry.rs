@@ -8,7 +8,7 @@ use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
 use crate::member::{Denial, Endpoint, Kind, Members, Nearness, Permission, Policy};
-use crate::peer::Peer;
+use crate::peer::{Carrier, Peer};
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
 
@@ -65,6 +65,7 @@ impl Node {
             peer.kind = endpoint.kind;
             peer.permission = permission;
             peer.is_relay = endpoint.relays();
+            peer.carrier = carrier(endpoint, peer.carrier);
             if *peer.public_addresses != *endpoint.public_addresses {
                 peer.public_addresses = endpoint.public_addresses.as_slice().into();
                 peer.resolved = None;
@@ -81,6 +82,7 @@ impl Node {
             kind: endpoint.kind,
             is_kept: false,
             is_relay: endpoint.relays(),
+            carrier: carrier(endpoint, Carrier::None),
             permission,
             public_addresses: endpoint.public_addresses.as_slice().into(),
             resolved: None,
@@ -121,6 +123,8 @@ impl Node {
     fn keep_in_touch(&mut self) {
         let is_relay = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.is_relay);
         self.relays = self.by_name.iter().filter(is_relay).collect();
+        let has_carrier = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.carrier != Carrier::None);
+        self.has_carriers = self.relays.iter().any(has_carrier);
         let may_dial = self.settings.keepalive.is_none();
         let homes = if may_dial { Vec::new() } else { self.home_relays(&self.settings.name) };
         let cluster = self.settings.name.cluster().to_owned();
@@ -149,7 +153,8 @@ impl Node {
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.
     pub(super) fn dial_if_kept(&mut self, id: PeerId, now: Instant) {
-        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.candidates().next().is_some();
+        let has_place = |peer: &Peer| peer.candidates().next().is_some() || peer.carrier != Carrier::None;
+        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && has_place(peer);
         if self.peer(id).is_some_and(idle) {
             self.dial(id, now);
         }
@@ -165,5 +170,14 @@ impl Node {
         if had_session {
             self.emit(Event::Disconnected { peer: id, reason });
         }
+    }
+}
+
+/// What an endpoint's record makes of the carrier that was there before: the shell keeps those that are open.
+fn carrier(endpoint: &Endpoint, before: Carrier) -> Carrier {
+    match before {
+        _ if !endpoint.serves_tls() => Carrier::None,
+        Carrier::None => Carrier::Closed,
+        Carrier::Closed | Carrier::Open(_) => before,
     }
 }

@@ -82,6 +82,12 @@ pub enum Answer {
     Refused(RelayRefusal),
 }
 
+impl Asked {
+    pub(super) fn is_of(&self, relay: PeerId) -> bool {
+        self.relay == relay
+    }
+}
+
 impl Node {
     /// Asks relays for channels to a peer, those first that the peer is likely to be connected to.
     pub(super) fn seek_relays(&mut self, id: PeerId, now: Instant) {
@@ -99,6 +105,7 @@ impl Node {
             live.asked.push(Asked { relay, at: now, answer: Answer::Awaited });
             if self.peer(relay).is_some_and(|relay| relay.current().is_some()) {
                 self.send_control(relay, &Control::RelayOpen { target: key }, now);
+                self.question_relay(relay, now);
             } else {
                 // Asked as soon as it is connected.
                 self.dial(relay, now);
@@ -120,9 +127,25 @@ impl Node {
         }
     }
 
+    /// Asks a relay for a channel to a peer at one of its places.
+    pub(super) fn open_channel_at(&mut self, relay: PeerId, id: PeerId, place: Locator, now: Instant) {
+        if let Some(target) = self.peer(id).map(|peer| peer.key) {
+            self.send_control_to(relay, &Control::RelayOpen { target }, place, now);
+        }
+    }
+
     /// A relay has opened a channel: one more candidate. An initiation that waits for its answer goes there at once.
-    pub(super) fn handle_relay_opened(&mut self, relay: PeerId, channel: Channel, target: &PublicKey, now: Instant) {
-        let Some(address) = self.relay_address(relay) else { return };
+    pub(super) fn handle_relay_opened(
+        &mut self,
+        relay: PeerId,
+        channel: Channel,
+        target: &PublicKey,
+        source: Locator,
+        now: Instant,
+    ) {
+        // Over TLS it may answer before the data goes there.
+        let carried = Some(source.address).filter(|_| source.is_carried());
+        let Some(address) = self.relay_address(relay).map(|address| carried.unwrap_or(address)) else { return };
         let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
         let locator = Locator { address, channel: Some(channel) };
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
@@ -191,14 +214,16 @@ impl Node {
     }
 
     /// A member wants a channel to another.
-    pub(super) fn handle_relay_open(&mut self, from: PeerId, target: &PublicKey, now: Instant) {
+    pub(super) fn handle_relay_open(&mut self, from: PeerId, target: &PublicKey, asked_at: Locator, now: Instant) {
         match self.open_channel(from, target) {
             Ok((channel, to, back)) => {
                 let Some(source) = self.peer(from).map(|peer| peer.key) else { return };
-                self.send_control(from, &Control::RelayOpened { channel, target: *target }, now);
+                self.send_control_to(from, &Control::RelayOpened { channel, target: *target }, asked_at, now);
                 self.send_control(to, &Control::RelayOpened { channel: back, target: source }, now);
             }
-            Err(reason) => self.send_control(from, &Control::RelayRefused { target: *target, reason }, now),
+            Err(reason) => {
+                self.send_control_to(from, &Control::RelayRefused { target: *target, reason }, asked_at, now);
+            }
         }
     }
 
@@ -280,10 +305,12 @@ impl Node {
     /// Tells the workers what to relay.
     fn publish_channels(&mut self) {
         let address = |id: PeerId| self.peer(id)?.remote.filter(|r| r.channel.is_none()).map(|r| r.address);
+        // A member may send by another path than we do, and while it moves by both.
+        let sources = |id: PeerId| Some(self.peer(id)?.live.as_ref()?.paths.sources().collect());
         let row = |leg: &Leg| {
             let account = |id: PeerId| self.relaying.accounts.get(&id).cloned();
             let (sender, receiver, total) = (account(leg.from)?, account(leg.to)?, self.relaying.total.clone()?);
-            let (from, to, channel) = (address(leg.from)?, address(leg.to)?, leg.back);
+            let (from, to, channel) = (sources(leg.from)?, address(leg.to)?, leg.back);
             Some(Arc::new(ChannelRow { from, to, channel, sender, receiver, total }))
         };
         let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));

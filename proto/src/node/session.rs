@@ -9,7 +9,7 @@ use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
 use crate::path::Locator;
-use crate::peer::{Established, Live, Peer};
+use crate::peer::{Carrier, Established, Live, Peer};
 use crate::session::Session;
 use crate::stats::{DropReason, Stamps};
 use crate::time::Instant;
@@ -48,6 +48,7 @@ struct Care {
     expired: bool,
     dial: bool,
     keepalive: bool,
+    question: bool,
 }
 
 impl Node {
@@ -203,6 +204,9 @@ impl Node {
         if care.keepalive {
             self.send_control(id, &Control::Keepalive, now);
         }
+        if care.question {
+            self.question_relay(id, now);
+        }
         self.release_if_over(id, now);
     }
 
@@ -213,12 +217,15 @@ impl Node {
             self.settings.reject_after(),
             self.settings.idle_after,
         );
-        let keepalive = self.settings.keepalive;
+        let (keepalive, has_carriers) = (self.settings.keepalive, self.has_carriers);
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
-        let is_kept = peer.is_kept;
+        let (is_kept, has_carrier) = (peer.is_kept, peer.carrier != Carrier::None);
         let Some(live) = &mut peer.live else { return Care::default() };
         live.paths.note(stamps, now);
+        if has_carriers {
+            live.paths.note_pause(stamps, now);
+        }
         let Some(current) = &live.current else {
             return Care { dial: is_kept && live.attempt.is_none(), ..Care::default() };
         };
@@ -235,7 +242,9 @@ impl Node {
             idle: quiet >= idle_after && !is_kept && !is_passed_by,
             expired: age >= reject,
             dial: owes || (age >= rekey_after && (in_use || is_kept)),
-            keepalive: answer_due || hello_due,
+            keepalive: answer_due || (hello_due && !has_carrier),
+            // A hello that is answered: nothing else would tell that UDP is blocked, and nobody would find us any more.
+            question: hello_due && has_carrier,
         }
     }
 

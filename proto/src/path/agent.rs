@@ -4,7 +4,8 @@
 //! changes. One that answers is asked again at once until [`CONFIRM`] answers in a row have come: a single packet moves
 //! nothing. What comes in on the active path speaks for it; only when data goes out and nothing has come in for half a second is
 //! it probed. While the session carries data the others, which stand by, are probed every ten seconds; a session without data
-//! sends no probes at all.
+//! sends no probes at all. What would go over TLS does not stand by: it is asked only when the active path is in doubt, for a
+//! probe would hold a connection open that nobody needs.
 
 mod sizing;
 
@@ -45,6 +46,9 @@ const STANDBY_PACE: Duration = Duration::from_secs(10);
 /// Between two probes of an active path that owes an answer.
 const DOUBT_PACE: Duration = Duration::from_millis(300);
 
+/// An answer that takes two round trips and this is late.
+const LATE: Duration = Duration::from_millis(100);
+
 /// The active path has owed an answer for this long: those that stand by are asked whether they work.
 const ALERT_AFTER: Duration = Duration::from_millis(500);
 
@@ -63,6 +67,12 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// How often they get one while somebody waits for a direct path, and says so by asking for the peer again and again.
 const RETRY_WANTED: Duration = Duration::from_secs(10);
+/// The same while it goes over TLS, which is far worse: as long as a candidate's budget of probes lasts.
+const RETRY_TLS: Duration = Duration::from_secs(12);
+
+/// A candidate that is back after a time of silence, with the loss of that time, gets so many answers in a row at once to show
+/// that the loss was that of the silence.
+const PROVE: u32 = 12;
 
 /// Another path of the same kind must be better by a fifth, and by this much.
 const LEAST_GAIN: Duration = Duration::from_millis(5);
@@ -89,6 +99,8 @@ pub(crate) struct Paths {
     active: Option<Locator>,
     /// From where the peer was heard last, if not from the active path.
     moved: Option<Locator>,
+    /// When that was asked about last.
+    moved_at: Option<Instant>,
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
@@ -218,7 +230,19 @@ impl Paths {
 
     /// As [`Paths::restart`], for those that are not known to work.
     pub(crate) fn restart_silent(&mut self, now: Instant) {
-        self.all.iter_mut().filter(|path| !path.works(now)).for_each(|path| path.start(now));
+        let is_silent = |path: &&mut Path| !path.works(now) && !path.locator.is_carried();
+        self.all.iter_mut().filter(is_silent).for_each(|path| path.start(now));
+    }
+
+    /// Asks the active path whether it works, because something depends on it; `false` if it owes an answer already.
+    pub(crate) fn question(&mut self, now: Instant) -> bool {
+        let active = self.active.and_then(|active| self.path_mut(active)).filter(|path| path.owing.is_none());
+        active.map(|path| path.next = Some(now)).is_some()
+    }
+
+    /// The session is in use, though not by data of its own: the peer relays.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        self.used_at = Some(now);
     }
 
     /// As [`Paths::restart_silent`], for one candidate.
@@ -237,17 +261,20 @@ impl Paths {
             return false;
         }
         self.retried_at = Some(now);
-        self.all.iter_mut().filter(|path| path.next.is_none() && !path.works(now)).for_each(|path| path.start(now));
+        let is_silent = |path: &&mut Path| path.next.is_none() && !path.works(now) && !path.locator.is_carried();
+        self.all.iter_mut().filter(is_silent).for_each(|path| path.start(now));
         true
     }
 
     /// The peer sends from there now. It may have moved, or may like that path better: if the active one does not answer
-    /// either, the data follows as soon as the new one has been confirmed.
+    /// either, the data follows as soon as the new one has been confirmed. As long as it goes on, that is asked once a second:
+    /// what answered the first time may have died since.
     pub(crate) fn roamed(&mut self, locator: Locator, origin: Origin, now: Instant) {
-        if self.moved == Some(locator) && self.knows(locator) {
+        let is_asked = self.moved == Some(locator) && self.moved_at.is_some_and(|at| now - at < PACE);
+        if is_asked && self.knows(locator) {
             return;
         }
-        self.moved = Some(locator);
+        (self.moved, self.moved_at) = (Some(locator), Some(now));
         self.add(locator, origin, now);
         let active = self.active;
         for path in self.all.iter_mut().filter(|path| path.locator == locator || active == Some(path.locator)) {
@@ -314,6 +341,38 @@ impl Paths {
         self.active_path().filter(|path| path.works(now) && self.is_in_use(now)).map(|path| path.locator)
     }
 
+    /// The relay's place, if the data goes through a channel there over TLS, and the session is in use.
+    pub(crate) fn carried_channel(&self, now: Instant) -> Option<Locator> {
+        let active = self.active.filter(|active| active.is_carried() && active.channel.is_some())?;
+        self.is_in_use(now).then(|| active.address.into())
+    }
+
+    /// Whether the active path has not answered the first question: no doubt yet, and time to see who could help.
+    pub(crate) fn is_asked_again(&self, now: Instant) -> bool {
+        self.active_path().is_some_and(|path| path.owes_for(DOUBT_PACE, now))
+    }
+
+    /// Whether the active path owes an answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.active_path().is_some_and(|path| path.owing.is_some())
+    }
+
+    /// Asks, once for each pause of the data, whether it is one: a receiver that nothing reaches any more would not know.
+    pub(crate) fn note_pause(&mut self, stamps: Stamps, now: Instant) {
+        let at = |millis: u64| Instant::from_nanos(millis.saturating_mul(1_000_000));
+        let (used, in_use) = (at(stamps.tx_data.max(stamps.rx_data)), self.is_in_use(now));
+        let is_pause = in_use && now - used >= SILENCE && now - at(stamps.rx_any) >= SILENCE;
+        let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
+        if is_pause && active.owing.is_none() && active.probed_at < Some(used) {
+            active.next = Some(now);
+        }
+    }
+
+    /// Where the peer may send from itself.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
+        self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
+    }
+
     /// Whether this is a candidate.
     pub(crate) fn knows(&self, locator: Locator) -> bool {
         self.all.iter().any(|path| path.locator == locator)
@@ -331,7 +390,7 @@ impl Paths {
             self.all
                 .iter_mut()
                 .filter(is_stale)
-                .filter(|path| path.streak >= CONFIRM)
+                .filter(|path| path.streak >= CONFIRM && !path.locator.is_carried())
                 .for_each(|path| path.next = Some(now));
         }
         let (moved, is_watched) = (self.moved.is_some(), self.is_watched);
@@ -365,13 +424,13 @@ impl Paths {
     /// An answer came in over `source`; the round-trip time if it is one to a probe that went there, which alone proves that the
     /// peer receives and sends there.
     pub(crate) fn answered(&mut self, source: Locator, token: u64, now: Instant) -> Option<Duration> {
-        let (in_use, is_watched) = (self.is_in_use(now), self.is_watched);
+        let (is_active, in_use, is_watched) = (self.active == Some(source), self.is_in_use(now), self.is_watched);
         let path = self.path_mut(source)?;
         let position = path.outstanding.iter().position(|(known, _)| *known == token)?;
         let (_, sent) = path.outstanding.remove(position);
         path.note_answer(now - sent, now);
         let is_only_probed = is_watched && path.kind() == PathKind::Lan && path.streak >= CONFIRM;
-        path.next = if is_only_probed { Some(now + PACE) } else { path.next_after_answer(in_use, now) };
+        path.next = if is_only_probed { Some(now + PACE) } else { path.next_after_answer(is_active, in_use, now) };
         Some(now - sent)
     }
 
@@ -379,7 +438,7 @@ impl Paths {
     pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
         let probes = self.all.iter().filter_map(|path| path.next);
         let verdicts = self.active_path().into_iter().flat_map(|path| {
-            let after = [ALERT_AFTER, path.suspect_after(), path.dead_after()];
+            let after = [path.asked_after(), ALERT_AFTER, path.suspect_after(), path.dead_after()];
             after.into_iter().filter_map(|after| path.owing.map(|owing| owing + after))
         });
         probes.chain(verdicts.filter(|at| *at > now)).chain(self.next_size_at(now)).min()
@@ -403,7 +462,9 @@ impl Paths {
         let Some(active) = self.active_path() else { return self.best(now).map(|best| best.locator) };
         // Where the peer sends from now comes first, if the active path has fallen silent.
         let moved = self.moved.and_then(|moved| self.all.iter().find(|path| path.locator == moved));
-        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owing.is_some())
+        // A worse kind has to wait for an answer of the better one: a peer that is on its way back to that sends by both.
+        let patience = |moved: &Path| if moved.kind() > active.kind() { active.asked_after() } else { Duration::ZERO };
+        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owes_for(patience(moved), now))
             && moved.answered_at > active.owing
         {
             return Some(moved.locator);
@@ -437,9 +498,10 @@ impl Paths {
         Some(Change::Dead)
     }
 
-    /// The best of those that answer.
+    /// The best of those that answer. One that was just left because it did not is none, though it may be a better kind.
     fn best(&self, now: Instant) -> Option<&Path> {
-        self.all.iter().filter(|path| path.works(now)).min_by_key(|path| (path.rank(), path.cost()))
+        let answers = |path: &&Path| path.works(now) && !path.owes_for(path.asked_after(), now);
+        self.all.iter().filter(answers).min_by_key(|path| (path.rank(), path.cost()))
     }
 
     fn active_path(&self) -> Option<&Path> {
@@ -471,12 +533,15 @@ impl Paths {
     /// While the data goes through a relay, what did not answer gets another chance now and then.
     fn retry_silent(&mut self, now: Instant) {
         let is_direct = self.active_path().is_some_and(|path| path.kind() <= PathKind::Direct);
-        let is_due = self.retried_at.is_none_or(|at| now - at >= RETRY);
+        let is_carried = self.active.is_some_and(Locator::is_carried);
+        let pause = if is_carried { RETRY_TLS } else { RETRY };
+        let is_due = self.retried_at.is_none_or(|at| now - at >= pause);
         if is_direct || !is_due || !self.is_in_use(now) {
             return;
         }
         if self.retried_at.replace(now).is_some() {
-            self.all.iter_mut().filter(|path| path.next.is_none()).for_each(|path| path.start(now));
+            let is_silent = |path: &&mut Path| path.next.is_none() && !path.locator.is_carried();
+            self.all.iter_mut().filter(is_silent).for_each(|path| path.start(now));
         }
     }
 }
@@ -555,6 +620,11 @@ impl Path {
         self.owing.is_some_and(|owing| now - owing >= time)
     }
 
+    /// An answer is late by then, if it is not lost.
+    fn asked_after(&self) -> Duration {
+        DOUBT_PACE.min(LATE + self.quality.rtt().unwrap_or_default() * 2)
+    }
+
     fn suspect_after(&self) -> Duration {
         SUSPECT_AFTER + self.quality.rtt().unwrap_or_default()
     }
@@ -607,7 +677,8 @@ impl Path {
             return self.owing.map(|_| now + DOUBT_PACE);
         }
         if self.streak >= CONFIRM {
-            return in_use.then(|| now + STANDBY_PACE);
+            // Lost, or the path has died: it is not left in doubt until the next turn.
+            return in_use.then(|| now + DOUBT_PACE);
         }
         (self.sent < BUDGET).then(|| now + self.burst_pace(now))
     }
@@ -617,11 +688,16 @@ impl Path {
         at.filter(|at| *at > now).map_or(PACE, |at| at - now)
     }
 
-    fn next_after_answer(&self, in_use: bool, now: Instant) -> Option<Instant> {
-        if self.streak < CONFIRM {
+    fn next_after_answer(&self, is_active: bool, in_use: bool, now: Instant) -> Option<Instant> {
+        let is_doubtful = self.streak < PROVE && self.quality.loss() > BAD_LOSS;
+        if self.streak < CONFIRM || is_doubtful {
             return Some(now + CONFIRM_PACE);
         }
-        in_use.then(|| now + STANDBY_PACE)
+        if is_active { in_use.then(|| now + STANDBY_PACE) } else { self.next_standby(in_use, now) }
+    }
+
+    fn next_standby(&self, in_use: bool, now: Instant) -> Option<Instant> {
+        (in_use && !self.locator.is_carried()).then(|| now + STANDBY_PACE)
     }
 
     fn status(&self, is_active: bool, now: Instant) -> PathStatus {

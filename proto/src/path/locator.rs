@@ -16,6 +16,14 @@ pub struct Locator {
     pub channel: Option<Channel>,
 }
 
+impl Locator {
+    /// Whether what goes there is carried over TLS: it goes to a socket of our own on this machine first.
+    #[must_use]
+    pub fn is_carried(self) -> bool {
+        self.address.ip().is_loopback()
+    }
+}
+
 impl From<SocketAddr> for Locator {
     fn from(address: SocketAddr) -> Self {
         Self { address, channel: None }
@@ -48,12 +56,14 @@ pub enum Origin {
     Seen = 6,
     /// A relay has opened a channel.
     Relay = 7,
+    /// A socket of this machine that is carried to the peer over TLS; means nothing to anybody else.
+    Tls = 8,
 }
 
 impl Origin {
     /// Every origin.
-    pub const ALL: [Self; 7] =
-        [Self::Lan, Self::Public, Self::Mapped, Self::Observed, Self::Interface, Self::Seen, Self::Relay];
+    pub const ALL: [Self; 8] =
+        [Self::Lan, Self::Public, Self::Mapped, Self::Observed, Self::Interface, Self::Seen, Self::Relay, Self::Tls];
 
     /// The origin with this number on the wire.
     #[must_use]
@@ -72,6 +82,7 @@ impl Origin {
             Self::Interface => "interface",
             Self::Seen => "seen",
             Self::Relay => "relay",
+            Self::Tls => "tls",
         }
     }
 }
@@ -90,11 +101,11 @@ pub enum PathKind {
 }
 
 impl PathKind {
-    /// The kind of a candidate. What goes over TLS goes to a socket of our own on this machine first.
+    /// The kind of a candidate.
     #[must_use]
     pub fn of(locator: Locator, origin: Origin) -> Self {
         match (locator.channel, origin) {
-            _ if locator.address.ip().is_loopback() => Self::Tls,
+            _ if locator.is_carried() => Self::Tls,
             (Some(_), _) => Self::Relay,
             (None, Origin::Lan) => Self::Lan,
             (None, _) => Self::Direct,

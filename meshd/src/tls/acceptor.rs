@@ -1,0 +1,107 @@
+//! The relay's side: takes connections, and gives each a socket of this machine that talks to the daemon's own port.
+//!
+//! A connection reaches nothing but that port, and from an address that stands for nobody else: what comes through it is treated
+//! as what comes from any stranger over UDP. It costs a place for as long as the daemon has not answered, which it does to members
+//! only, and then for as long as it is used.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Surroundings;
+use super::connect;
+use super::crypto;
+use super::limit::{Limit, Place, Source};
+use super::local::Local;
+use super::pump::{self, End, Patience};
+
+/// How long a TLS handshake may take: a few round trips of a bad link.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// A client closes an idle connection after 60 s; what is left is of one that is gone.
+const PATIENCE: Patience = Patience { idle: Duration::from_secs(70), proof: Some(Duration::from_secs(10)) };
+
+/// Connections that the kernel has accepted and we have not.
+const BACKLOG: i32 = 64;
+
+/// Between two attempts to accept when the system has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(200);
+
+/// Listens, and takes connections from now on.
+///
+/// # Errors
+/// Those of listening: `EADDRINUSE`, `EACCES` below port 1024 without `CAP_NET_BIND_SERVICE`.
+pub(super) fn start(at: SocketAddr, around: &Surroundings, handle: &Handle) -> io::Result<()> {
+    let tls = crypto::acceptor()?;
+    let (listener, port) = (listen(at, around)?, around.port);
+    handle.spawn(async move {
+        if let Err(error) = accept(listener, tls, port).await {
+            tracing::error!(%at, %error, "TLS connections are not taken any more");
+        }
+    });
+    tracing::info!(%at, "taking TLS connections");
+    Ok(())
+}
+
+fn listen(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListener> {
+    match bind(at, around) {
+        // A machine without IPv6.
+        Err(error) if at.ip() == Ipv6Addr::UNSPECIFIED && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            bind((Ipv4Addr::UNSPECIFIED, at.port()).into(), around)
+        }
+        bound => bound,
+    }
+}
+
+fn bind(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListener> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(at), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if at.is_ipv6() && at.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of the run before linger; a socket that listens is refused all the same.
+    socket.set_reuse_address(true)?;
+    if let Some(mark) = around.mark {
+        socket.set_mark(mark.get())?;
+    }
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, port: u16) -> io::Result<()> {
+    let (listener, limit) = (TcpListener::from_std(listener)?, Limit::default());
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
+        // Without a place it is closed at once, before anything was read or made.
+        let Some(place) = limit.admit(Source::from(client.ip())) else {
+            tracing::debug!(%client, "too many TLS connections");
+            continue;
+        };
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            let ended = serve(stream, &tls, &place, port).await;
+            tracing::debug!(%client, error = ended.err().map(tracing::field::display), "TLS connection ended");
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, tls: &TlsAcceptor, place: &Place, port: u16) -> io::Result<End> {
+    connect::set_up(&stream)?;
+    let stream = timeout(HANDSHAKE, tls.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let local = Local::new(Local::bind(place.stand_in, port)?)?;
+    pump::run(stream, &local, PATIENCE).await
+}

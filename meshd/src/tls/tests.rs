@@ -1,0 +1,123 @@
+//! A carrier, a relay's acceptor and two stand-ins for daemons on one machine.
+
+use super::*;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use proto::member::Host;
+
+/// Long enough for anything on one machine.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A daemon's socket, and its TLS.
+fn daemon() -> (UdpSocket, Tls) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, Tls::new(Surroundings { underlay: Underlay::default(), mark: None, port }))
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn carrier_to(at: SocketAddr, client: &mut Tls) -> SocketAddr {
+    client.relays.insert(PeerId(1), vec![PublicAddress { host: Host::Ip(at.ip()), port: at.port() }]);
+    client.open(PeerId(1)).unwrap().unwrap()
+}
+
+#[test]
+fn datagrams_reach_the_daemon_behind_the_acceptor_and_its_answers_come_back() {
+    let ((here, mut client), (there, mut relay), at) = (daemon(), daemon(), free_port());
+    relay.serve(&[at]).unwrap();
+    let carrier = carrier_to(at, &mut client);
+    assert_eq!(client.open(PeerId(1)).unwrap(), Some(carrier), "one for each relay");
+    assert_eq!(client.open(PeerId(2)).unwrap(), None);
+    let mut buffer = [0; 1 << 16];
+    for size in [1, 2, 1_452, 1_452, 9_000, 65_507, 3] {
+        let datagram = vec![size as u8; size];
+        here.send_to(&datagram, carrier).unwrap();
+        let (len, source) = there.recv_from(&mut buffer).unwrap();
+        assert_eq!(buffer[..len], datagram);
+        assert!(source.ip().is_loopback() && source.ip() != Ipv4Addr::LOCALHOST, "{source} stands for the client");
+        there.send_to(&datagram, source).unwrap();
+        assert_eq!(here.recv_from(&mut buffer).unwrap(), (size, carrier));
+    }
+    // Nobody else speaks through it.
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    other.send_to(b"other", carrier).unwrap();
+    here.send_to(b"mine", carrier).unwrap();
+    let (len, _) = there.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], b"mine");
+}
+
+#[test]
+fn a_carrier_finds_a_relay_that_comes_up_later_and_again_after_it_was_gone() {
+    let ((here, mut client), at) = (daemon(), free_port());
+    let carrier = carrier_to(at, &mut client);
+    for _ in 0..2 {
+        let (there, mut relay) = daemon();
+        there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        here.send_to(b"too early", carrier).unwrap();
+        relay.serve(&[at]).unwrap();
+        let started = std::time::Instant::now();
+        let mut buffer = [0; 100];
+        loop {
+            here.send_to(b"hello", carrier).unwrap();
+            if there.recv(&mut buffer).is_ok() {
+                break;
+            }
+            assert!(started.elapsed() < LIMIT);
+        }
+        drop(relay);
+        // Its listener goes with its thread.
+        while TcpStream::connect(at).is_ok() {
+            assert!(started.elapsed() < LIMIT);
+        }
+    }
+}
+
+#[test]
+fn who_does_not_speak_tls_is_sent_away_and_reaches_no_daemon() {
+    let ((there, mut relay), at) = (daemon(), free_port());
+    relay.serve(&[at]).unwrap();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 600], &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 9]] {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(garbage).unwrap();
+        let mut said = Vec::new();
+        // An alert, or a reset.
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.len() < 64, "{said:?}");
+    }
+    there.set_nonblocking(true).unwrap();
+    assert!(there.recv(&mut [0; 1]).is_err());
+}
+
+#[test]
+fn one_source_gets_so_many_connections_and_places_come_back() {
+    let ((_there, mut relay), at) = (daemon(), free_port());
+    relay.serve(&[at]).unwrap();
+    let is_open = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        // What is refused is closed at once; what is taken waits for a TLS hello.
+        stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    let mut streams: Vec<TcpStream> = (0..=limit::MAX_OF_SOURCE).map(|_| TcpStream::connect(at).unwrap()).collect();
+    assert!(!is_open(streams.last_mut().unwrap()));
+    assert!(is_open(&mut streams[0]));
+    drop(streams);
+    let started = std::time::Instant::now();
+    while !is_open(&mut TcpStream::connect(at).unwrap()) {
+        assert!(started.elapsed() < LIMIT);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = taken.local_addr().unwrap();
+    let (place, error) = daemon().1.serve(&[at]).unwrap_err();
+    assert_eq!((place, error.kind()), (at, io::ErrorKind::AddrInUse));
+}
