@@ -188,7 +188,7 @@ impl Message<'_> {
         let Some(channel) = cursor.peek().and_then(|part| self.channel_of(part)) else {
             return self.drop_one(cursor, DropReason::MalformedDatagram);
         };
-        let row = view.table.channels.get(&channel).cloned();
+        let row = view.table.channel(channel).cloned();
         let mut inner = Cursor { end: cursor.at, head: RELAY_HEADER_LEN, ..*cursor };
         while let Some(part) = cursor.peek()
             && self.channel_of(part) == Some(channel)

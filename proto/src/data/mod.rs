@@ -8,6 +8,7 @@ mod inbound;
 mod outbound;
 mod punt;
 mod relay;
+mod slots;
 mod table;
 #[cfg(test)]
 mod tests;

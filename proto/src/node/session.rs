@@ -116,12 +116,15 @@ impl Node {
         let old = std::mem::replace(&mut live.previous, before);
         self.forget_session(old);
         let Some(peer) = self.peer_mut(id) else { return };
-        peer.remote = Some(remote);
+        let has_moved = peer.remote.replace(remote) != Some(remote);
         peer.last_handshake = Some(now);
         peer.unreachable_since = None;
         peer.refusal = None;
         peer.rekeys += u64::from(rekeyed);
         self.publish_row(id);
+        if has_moved {
+            self.move_channels(id);
+        }
         self.emit(if rekeyed { Event::Rekeyed { peer: id } } else { Event::Connected { peer: id, remote } });
         self.flush(id, now);
         self.open_paths(id, remote, now);
