@@ -293,6 +293,9 @@ impl Message<'_> {
         drop(lane);
         if opened {
             row.activity.received(packets, bytes, self.now);
+            if packets > 0 && row.activity.must_tell(self.now) {
+                self.punts.push(Punt::Stirred { peer: session.peer }, self.drops);
+            }
             self.report_source(&row, source, newest, view.table);
         }
     }

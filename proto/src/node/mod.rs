@@ -9,11 +9,14 @@
 
 mod control;
 mod handshake;
+mod hello;
 mod order;
 mod path;
 mod registry;
 mod relay;
 mod session;
+mod spread;
+mod watch;
 
 pub use control::ProbeError;
 pub(crate) use relay::Asked;
@@ -21,6 +24,7 @@ pub(crate) use relay::Asked;
 use order::Order;
 use path::Observation;
 use relay::Relaying;
+use spread::Round;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +38,7 @@ use crate::data::{ForwardingTable, Published, Punt};
 use crate::event::{Event, Refusal};
 use crate::handshake::{CookieSecret, Identity, Limiter, Mac1, Offer};
 use crate::id::{EndpointName, PeerId, PublicKey, SessionIndex};
+use crate::nat::Lifetime;
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
@@ -64,7 +69,8 @@ pub struct Settings {
     pub relay: Option<u64>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
     pub port: u16,
-    /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.
+    /// How long a node that nobody can dial is silent at most towards its connectors and home relays; how long it may be, it learns.
+    /// `None`: it can be dialled, or does not care.
     pub keepalive: Option<Duration>,
 }
 
@@ -104,6 +110,16 @@ pub struct Node {
     pending: BTreeMap<SessionIndex, PeerId>,
     /// Peers with something going on.
     live: BTreeSet<PeerId>,
+    /// Those of them that are looked after all the time.
+    watched: BTreeSet<PeerId>,
+    /// What all live peers are to get, and who waits for it.
+    round: Round,
+    /// Peers that are kept in touch with.
+    kept: Vec<PeerId>,
+    /// How long the NATs in front of us remember.
+    lifetime: Lifetime,
+    /// When a handshake message was sent last.
+    shook_at: Instant,
     strangers: Vec<Stranger>,
     /// Addresses of this machine's interfaces.
     local: Vec<IpAddr>,
@@ -180,6 +196,11 @@ impl Node {
             by_key: Order::default(),
             pending: BTreeMap::new(),
             live: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            round: Round::default(),
+            kept: Vec::new(),
+            lifetime: Lifetime::default(),
+            shook_at: now,
             strangers: Vec::new(),
             local: Vec::new(),
             outer: Vec::new(),
@@ -222,6 +243,7 @@ impl Node {
             Punt::Confirmed { session, source } => self.handle_confirmed(session, source, now),
             Punt::Roamed { session, source } => self.handle_roamed(session, source, now),
             Punt::Worn { peer } => self.handle_worn(peer, now),
+            Punt::Stirred { peer } => self.watch(peer, now),
         }
     }
 
@@ -257,6 +279,9 @@ impl Node {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Sweep => self.sweep(now),
+                Timer::Care(peer) => self.handle_care_due(peer, now),
+                Timer::Echo(peer) => self.handle_echo_due(peer, now),
+                Timer::Round => self.handle_round_due(now),
                 Timer::Retry(peer) => self.retry(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
             }
@@ -354,8 +379,9 @@ impl Node {
     fn live_mut(&mut self, id: PeerId, now: Instant) -> Option<&mut Live> {
         self.peer(id)?;
         self.live.insert(id);
-        self.schedule_sweep(now);
-        Some(self.peer_mut(id)?.live.get_or_insert_default())
+        self.peer_mut(id)?.live.get_or_insert_default();
+        self.watch(id, now);
+        self.peer_mut(id)?.live.as_deref_mut()
     }
 
     fn seed(&mut self) -> [u8; 32] {

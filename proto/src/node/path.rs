@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
+use super::spread::Errand;
 use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
@@ -34,26 +35,26 @@ impl Node {
     /// Takes the addresses of this machine's interfaces that others may reach, without ports: the machine's network changed, or is
     /// told for the first time. Every path is probed anew.
     pub fn handle_links(&mut self, addresses: &[IpAddr], now: Instant) {
-        self.local.clear();
-        self.local.extend_from_slice(addresses);
+        if self.local != addresses {
+            self.local = addresses.to_vec();
+            self.forget_lifetime();
+        }
+        self.handle_resume(now);
+    }
+
+    /// Takes note that the machine slept, or that its network may be another: every path is probed anew, those in use first.
+    pub fn handle_resume(&mut self, now: Instant) {
         // What others saw belonged to the network before.
         self.observed.clear();
-        let live: Vec<PeerId> = self.live.iter().copied().collect();
-        for id in live {
-            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
-                live.paths.restart(now);
-            }
-            self.send_candidates(id, now);
-            self.tend_paths(id, now);
-        }
+        self.send_round(Errand::Probe, now);
+        self.handle_timeout(now);
     }
 
     /// Takes the addresses that routers map to this node and that servers see; they replace those before.
     pub fn handle_outer(&mut self, addresses: &[(Origin, SocketAddr)], now: Instant) {
         if self.outer != addresses {
             self.outer = addresses.to_vec();
-            let live: Vec<PeerId> = self.live.iter().copied().collect();
-            live.into_iter().for_each(|id| self.send_candidates(id, now));
+            self.send_round(Errand::Tell, now);
         }
     }
 
@@ -93,7 +94,7 @@ impl Node {
             self.seek_relays(id, now);
         }
         match change {
-            Some(Change::Active(locator)) => self.move_to(id, locator),
+            Some(Change::Active(locator)) => self.move_to(id, locator, now),
             Some(Change::Dead) => self.dial(id, now),
             None => {}
         }
@@ -204,6 +205,7 @@ impl Node {
         let paths = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).map(|live| &mut live.paths);
         let is_ours = paths.and_then(|paths| paths.answered(source, token, now)).is_some();
         if is_ours {
+            self.note_return(id, now);
             self.tend_paths(id, now);
         }
         is_ours
@@ -221,18 +223,18 @@ impl Node {
         }
         self.observed.push(Observation { by, address, at: now });
         if is_news && !self.local.contains(&address.ip()) {
-            let live: Vec<PeerId> = self.live.iter().copied().collect();
-            live.into_iter().for_each(|id| self.send_candidates(id, now));
+            self.send_round(Errand::Tell, now);
         }
     }
 
-    fn move_to(&mut self, id: PeerId, remote: Locator) {
+    fn move_to(&mut self, id: PeerId, remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
         if peer.remote.replace(remote) == Some(remote) {
             return;
         }
         self.publish_row(id);
         self.move_channels(id);
+        self.hold_relay(remote, now);
         self.emit(Event::Moved { peer: id, remote });
     }
 

@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// Where a relay is reached; a relay behind a relay is none.
-    fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
+    pub(super) fn relay_address(&self, relay: PeerId) -> Option<SocketAddr> {
         let relay = self.peer(relay).filter(|peer| peer.is_relay)?;
         relay.remote.filter(|remote| remote.channel.is_none()).map(|remote| remote.address)
     }

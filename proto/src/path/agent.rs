@@ -208,6 +208,12 @@ impl Paths {
         }
     }
 
+    /// Asks the active path whether it works, though nothing was sent that wants an answer.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        let active = self.active.and_then(|active| self.path_mut(active));
+        active.into_iter().filter(|active| active.owing.is_none()).for_each(|active| active.next = Some(now));
+    }
+
     /// The data goes there, because a handshake came through: as good as an answer to a probe.
     pub(crate) fn adopt(&mut self, locator: Locator, origin: Origin, now: Instant) {
         self.add(locator, origin, now);

@@ -4,6 +4,7 @@
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
@@ -52,6 +53,14 @@ pub enum Control {
         /// At the other end.
         target: PublicKey,
     },
+    /// Send a [`Control::ProbeReply`] with this token, but only after a while, to where this came from: does what is unasked still
+    /// come in then?
+    Echo {
+        /// Chosen at random by the sender.
+        token: u64,
+        /// How long to wait, in whole milliseconds on the wire; a newer request replaces one that waits.
+        after: Duration,
+    },
     /// From a relay: there is no such channel, or no longer.
     RelayRefused {
         /// To whom.
@@ -82,6 +91,7 @@ const CANDIDATES: u8 = 4;
 const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
+const ECHO: u8 = 17;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -101,6 +111,10 @@ impl Control {
             RELAY_REFUSED => {
                 let (reason, rest) = body.split_first()?;
                 Some(Self::RelayRefused { target: key(rest)?, reason: RelayRefusal::of(*reason)? })
+            }
+            ECHO => {
+                let after = u32::from_le_bytes(*body.get(8..)?.first_chunk()?);
+                Some(Self::Echo { token: token(body)?, after: Duration::from_millis(after.into()) })
             }
             _ => None,
         }
@@ -131,6 +145,10 @@ impl Control {
             }
             Self::RelayRefused { target, reason } => {
                 write(&mut out, RELAY_REFUSED, &[&[*reason as u8], &target.0]);
+            }
+            Self::Echo { token, after } => {
+                let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                write(&mut out, ECHO, &[&token.to_le_bytes(), &after.to_le_bytes()]);
             }
         }
         out
@@ -206,6 +224,8 @@ mod tests {
             key.clone().prop_map(|target| Control::RelayOpen { target }),
             (any::<u32>(), key.clone())
                 .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
+            (any::<u64>(), any::<u32>())
+                .prop_map(|(token, after)| Control::Echo { token, after: Duration::from_millis(after.into()) }),
             (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),
         ]
     }
