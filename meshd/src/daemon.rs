@@ -31,6 +31,7 @@ use crate::host::{Host, HostSettings, Plan, PlannedRoute, Watch};
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
+use crate::resume::Resume;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::underlay::Underlay;
@@ -246,6 +247,10 @@ fn start(
         Ok(nat) => nat,
         Err(error) => return Err(Box::new((host, error))),
     };
+    let resume = match Resume::new() {
+        Ok(resume) => resume,
+        Err(error) => return Err(Box::new((host, error.into()))),
+    };
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -269,6 +274,7 @@ fn start(
         device,
         host,
         watch,
+        resume,
         resolver,
         nat,
         outer: Outer::default(),

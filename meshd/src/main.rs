@@ -10,6 +10,7 @@ mod host;
 mod nat;
 mod report;
 mod resolver;
+mod resume;
 mod state;
 mod sys;
 mod underlay;

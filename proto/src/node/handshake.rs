@@ -85,6 +85,12 @@ impl Node {
         }
     }
 
+    /// Sends the next initiation of a handshake that is under way now, not when its time would come.
+    pub(super) fn repeat(&mut self, id: PeerId, now: Instant) {
+        self.cancel_retry(id);
+        self.initiate(id, now);
+    }
+
     /// The retry timer of a peer: sends the next initiation, or gives up.
     pub(super) fn retry(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peer(id) else { return };
@@ -293,8 +299,7 @@ impl Node {
             if !had_one {
                 // With the proof in hand there is no reason to wait for the retry. Once only: a peer that keeps
                 // demanding cookies is answered at the pace of the retries.
-                self.cancel_retry(id);
-                self.initiate(id, now);
+                self.repeat(id, now);
             }
         }
         Ok(())

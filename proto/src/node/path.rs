@@ -46,8 +46,9 @@ impl Node {
     pub fn handle_resume(&mut self, now: Instant) {
         // What others saw belonged to the network before.
         self.observed.clear();
-        self.send_round(Errand::Probe, now);
+        // Sessions that came of age meanwhile are over, and need no probes.
         self.handle_timeout(now);
+        self.send_round(Errand::Probe, now);
     }
 
     /// Takes the addresses that routers map to this node and that servers see; they replace those before.

@@ -68,6 +68,11 @@ impl Node {
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         if errand == Errand::Probe {
             live.paths.restart(now);
+            if let Some(attempt) = &mut live.attempt {
+                // Its waits grew in the network that was.
+                attempt.tries = 0;
+                self.repeat(id, now);
+            }
         }
         self.send_candidates(id, now);
         self.tend_paths(id, now);
