@@ -23,10 +23,10 @@ const FOR_A_RELAY: Duration = Duration::from_secs(25);
 /// How late an answer may be: a round trip on a bad link, and a look at the peer. Less than what hellos wait for after it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Most time over which nodes come back to a relay that said goodbye, and how much of it for each member of the mesh: a relay answers
-/// 200 initiations a second before it asks for cookies.
-const RETURN_WITHIN: Duration = Duration::from_secs(5);
+/// The time over which nodes come back to a relay that said goodbye: so much for each member of the mesh, for a relay answers 200
+/// initiations a second before it asks for cookies; and what a restart takes anyway at least. Whoever has something to send does not wait.
 const RETURN_PER_MEMBER: Duration = Duration::from_millis(5);
+const RETURN_WITHIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Longest that an answer may be asked to wait; who asks for more gets it then.
 const MAX_AFTER: Duration = Duration::from_secs(300);
@@ -139,7 +139,8 @@ impl Node {
             return;
         }
         let members = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
-        let within = RETURN_PER_MEMBER.saturating_mul(members).min(RETURN_WITHIN);
+        let [least, most] = RETURN_WITHIN;
+        let within = RETURN_PER_MEMBER.saturating_mul(members).clamp(least, most);
         let next_at = now + within * (self.rng.next_u32() % 1024) / 1024;
         let Some(live) = self.live_mut(id, now) else { return };
         live.attempt = Some(Attempt::waiting(now, next_at));
