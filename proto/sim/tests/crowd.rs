@@ -182,10 +182,7 @@ fn ten_thousand_nodes_hold_and_send_little_and_a_hub_that_restarts_has_them_back
     assert!(crowd.most_indices() <= 3);
 
     let idle = crowd.cost(3, |_| {});
-    println!(
-        "crowd, idle: {:.1} datagrams ({} at most) and {:.0} bytes a minute",
-        idle.mean, idle.most, idle.bytes
-    );
+    println!("crowd, idle: {:.1} datagrams ({} at most) and {:.0} bytes a minute", idle.mean, idle.most, idle.bytes);
     assert!(idle.mean < 12.0 && idle.most < 40, "{} {}", idle.mean, idle.most);
 
     let mut number = 0;
@@ -193,10 +190,7 @@ fn ten_thousand_nodes_hold_and_send_little_and_a_hub_that_restarts_has_them_back
         number += 1;
         crowd.talk(2, number);
     });
-    println!(
-        "crowd, in use: {:.1} datagrams ({} at most) and {:.0} bytes a minute",
-        busy.mean, busy.most, busy.bytes
-    );
+    println!("crowd, in use: {:.1} datagrams ({} at most) and {:.0} bytes a minute", busy.mean, busy.most, busy.bytes);
     assert!(busy.most < 400 && crowd.most_indices() <= 16, "{} {}", busy.most, crowd.most_indices());
     let heard = crowd.edges().iter().filter(|edge| !crowd.world.numbers(edge).is_empty()).count();
     assert!(heard * 100 >= count / 2 * 99, "{heard} of {count} heard their friend");
