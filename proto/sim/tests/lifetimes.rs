@@ -124,10 +124,10 @@ fn a_session_with_a_relay_lasts_as_long_as_another_goes_through_it() {
     world.add_community("both", &names);
     world.start_all();
     world.run_for(seconds(5));
-    for number in 0..20 {
+    for (number, pause) in (0..).zip([50, 100, 150, 110, 20].repeat(4)) {
         world.send(&names[0], &names[1], number);
         world.run_for(Duration::from_millis(700));
         assert_eq!(world.numbers(&names[1]).len() as u64, number + 1, "the relay had forgotten them");
-        world.run_for(seconds(50));
+        world.run_for(seconds(pause));
     }
 }

@@ -55,15 +55,17 @@ impl Lifetime {
     pub(crate) fn silence(&self, most: Duration, now: Instant) -> Silence {
         match self.trial(most, now) {
             Some(trial) => Silence { hello: trial + MARGIN * 2, answer: trial + MARGIN },
-            None => {
-                let hello = self.known(most);
-                Silence { hello, answer: hello.saturating_sub(MARGIN) }
-            }
+            None => self.safe(most),
         }
     }
 
-    /// The silence that is known to leave mappings open.
-    pub(crate) fn known(&self, most: Duration) -> Duration {
+    /// A silence, of at most `most`, that is known to leave mappings open.
+    pub(crate) fn safe(&self, most: Duration) -> Silence {
+        let hello = self.known(most);
+        Silence { hello, answer: hello.saturating_sub(MARGIN) }
+    }
+
+    fn known(&self, most: Duration) -> Duration {
         STEPS.get(self.step).map_or(most, |step| *step.min(&most))
     }
 

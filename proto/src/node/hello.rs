@@ -53,9 +53,11 @@ impl Node {
         }
     }
 
-    /// How long to be silent from now on.
-    pub(super) fn silence(&self, now: Instant) -> Silence {
-        self.lifetime.silence(self.most_silence(), now)
+    /// How long to be silent towards a peer from now on. A way that a session goes through is not put at risk by trying.
+    pub(super) fn silence(&self, id: PeerId, now: Instant) -> Silence {
+        let most = self.most_silence();
+        let may_try = self.peer(id).is_some_and(|peer| peer.is_kept) && !self.goes_through(id);
+        if may_try { self.lifetime.silence(most, now) } else { self.lifetime.safe(most) }
     }
 
     fn most_silence(&self) -> Duration {
@@ -78,7 +80,7 @@ impl Node {
 
     /// Says hello, and asks for an answer at the end of the silence that follows.
     pub(super) fn greet(&mut self, id: PeerId, now: Instant) {
-        let (token, after) = (self.rng.next_u64(), self.silence(now).answer);
+        let (token, after) = (self.rng.next_u64(), self.silence(id, now).answer);
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         if live.current.is_none() {
             return;

@@ -230,7 +230,7 @@ impl Node {
             self.settings.reject_after(),
             self.settings.idle_limit(),
         );
-        let silence = self.silence(now).hello;
+        let silence = self.silence(id, now).hello;
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
         let is_kept = peer.is_kept;

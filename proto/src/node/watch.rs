@@ -75,7 +75,7 @@ impl Node {
         let expiry = live.previous.iter().chain([current]).map(|session| session.at + reject).min()?;
         let other = if self.is_held(id) {
             let rekey = current.at + self.settings.rekey_due(current.is_initiator);
-            rekey.min(hello_at(live, stamps, self.silence(now).hello))
+            rekey.min(hello_at(live, stamps, self.silence(id, now).hello))
         } else {
             let heard = Instant::from_nanos(data.max(stamps.rx_any).saturating_mul(1_000_000));
             heard.max(current.at) + self.settings.idle_limit()
