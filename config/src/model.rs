@@ -172,7 +172,8 @@ pub struct SessionConfig {
     pub rekey: Duration,
     /// Silence after which a session expires, at least 5 s.
     pub idle: Duration,
-    /// Interval of keep-alives; `None` sends none. Only nodes without public addresses send them.
+    /// Longest time between keep-alives, which the node sends as rarely as its NATs allow; `None` sends none. Only nodes without public
+    /// addresses send them.
     pub keepalive: Option<Duration>,
 }
 

@@ -36,8 +36,8 @@ const REKEY_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 const IDLE: Duration = Duration::from_secs(180);
 /// At least 5 s, so that one lost reply does not end a session; at most what a [`Period`](crate::Period) holds.
 const IDLE_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(365 * 24 * 3600);
-/// Below the 30 s after which the hastiest NATs forget a UDP mapping (RFC 4787 §4.3 asks for 2 min and is not heard).
-const KEEPALIVE: Duration = Duration::from_secs(25);
+/// What "auto" leaves to the node, which learns how long its NATs remember: RFC 4787 §4.3 asks for 2 min, and many wait 30 s.
+const KEEPALIVE: Duration = Duration::from_secs(120);
 const KEEPALIVE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// What one core relays without strain.
 const RELAY_RATE: Rate = Rate::from_megabits(1000);
@@ -241,9 +241,11 @@ fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {
     let idle = period("idle", &IDLE_RANGE).unwrap_or(IDLE);
     let keepalive = reader.optional(section, "keepalive", |value| match value.as_str() {
         Some("off") => Ok(None),
-        _ => scalar::period(value, &KEEPALIVE_RANGE)
-            .map(Some)
-            .map_err(|Fault { message, help }| Fault { message, help: help.map(|help| format!("{help}, or \"off\"")) }),
+        Some("auto") => Ok(Some(KEEPALIVE)),
+        _ => scalar::period(value, &KEEPALIVE_RANGE).map(Some).map_err(|Fault { message, help }| Fault {
+            message,
+            help: help.map(|help| format!("{help}, \"auto\" or \"off\"")),
+        }),
     });
     SessionConfig { rekey, idle, keepalive: keepalive.map_or(Some(KEEPALIVE), |keepalive| keepalive.value) }
 }

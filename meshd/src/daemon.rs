@@ -34,6 +34,7 @@ use crate::lan::{Lan, LanSettings};
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
+use crate::resume::Resume;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::{Surroundings, Tls};
@@ -271,6 +272,10 @@ fn start(
         Err(error) => return Err(Box::new((host, error))),
     };
     let (tls_port, underlay) = (parts.port, parts.underlay.clone());
+    let resume = match Resume::new() {
+        Ok(resume) => resume,
+        Err(error) => return Err(Box::new((host, error.into()))),
+    };
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -298,6 +303,7 @@ fn start(
         device,
         host,
         watch,
+        resume,
         resolver,
         nat,
         lan,

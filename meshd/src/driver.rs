@@ -22,6 +22,7 @@ use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
 use crate::report::{Reporter, disconnect_text, reply};
 use crate::resolver::Resolver;
+use crate::resume::{MUCH_TOO_LATE, Resume};
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::Tls;
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     pub(crate) device: TunWriter,
     pub(crate) host: Host,
     pub(crate) watch: Watch,
+    pub(crate) resume: Resume,
     pub(crate) resolver: Resolver,
     pub(crate) nat: Nat,
     pub(crate) lan: Lan,
@@ -139,7 +141,14 @@ impl Driver {
                         }
                     }
                 }
-                () = timer => self.node.handle_timeout(self.clock.now()),
+                () = timer => {
+                    let now = self.clock.now();
+                    if deadline.is_some_and(|deadline| now - deadline.at >= MUCH_TOO_LATE) {
+                        self.handle_resume().await;
+                    }
+                    self.node.handle_timeout(now);
+                }
+                () = self.resume.wait() => self.handle_resume().await,
                 Some(call) = self.calls.recv() => self.handle_call(call),
                 resolved = self.resolver.next() => {
                     self.reporter.resolved(&resolved);
@@ -279,8 +288,26 @@ impl Driver {
     async fn tell_links(&mut self) {
         match self.host.addresses().await {
             Ok(addresses) => self.node.handle_links(&addresses, self.clock.now()),
-            Err(error) => tracing::warn!(%error, "the machine's addresses are unknown"),
+            Err(error) => {
+                tracing::warn!(%error, "the machine's addresses are unknown");
+                self.node.handle_resume(self.clock.now());
+            }
         }
+    }
+
+    /// The machine slept, or the daemon was stopped: NATs may have forgotten us, peers may have moved, and so may we.
+    async fn handle_resume(&mut self) {
+        tracing::info!("going on after a stop: every path is probed anew");
+        self.ask_anew().await;
+    }
+
+    /// Finds out anew how this machine and its peers are reached.
+    async fn ask_anew(&mut self) {
+        // What servers saw belonged to the network before.
+        self.outer.reflexive.clear();
+        self.nat.ask_anew();
+        self.tell_links().await;
+        self.tell_lans().await;
     }
 
     async fn handle_changes(&mut self, changes: Result<crate::host::Changes, crate::host::HostError>) {
@@ -293,11 +320,7 @@ impl Driver {
                 // It has listed every route of the machine and the mesh.
                 heap::trim();
                 if changes.is_underlay() {
-                    // What servers saw belonged to the network before.
-                    self.outer.reflexive.clear();
-                    self.nat.ask_anew();
-                    self.tell_links().await;
-                    self.tell_lans().await;
+                    self.ask_anew().await;
                 }
             }
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
@@ -94,6 +95,36 @@ pub(crate) struct Live {
     pub(crate) asked: Vec<Asked>,
     /// When its paths' timer is set.
     pub(crate) paths_at: Option<Instant>,
+    pub(crate) attention: Attention,
+    /// The late answer that is awaited.
+    pub(crate) vigil: Option<Vigil>,
+    /// How late the answer was to be that did not come.
+    pub(crate) missed: Option<Duration>,
+    /// The late answer that it asked for: when, with which token, to where.
+    pub(crate) owed: Option<(Instant, u64, Locator)>,
+}
+
+/// How closely a peer is looked after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// Every quarter of a second.
+    #[default]
+    Watched,
+    /// Once more; workers have been asked to tell of data.
+    Drowsy,
+    /// When workers tell, or when something is due.
+    Resting {
+        /// When the timer is set.
+        until: Instant,
+    },
+}
+
+/// A late answer that was asked for.
+pub(crate) struct Vigil {
+    pub(crate) token: u64,
+    pub(crate) asked: Instant,
+    /// How late.
+    pub(crate) after: Duration,
 }
 
 /// A session in use, with the core's own lane of it.
@@ -115,6 +146,13 @@ pub(crate) struct Attempt {
     pub(crate) since: Instant,
     pub(crate) tries: u32,
     pub(crate) next_at: Instant,
+}
+
+impl Attempt {
+    /// One whose first initiation goes out at `next_at`.
+    pub(crate) fn waiting(now: Instant, next_at: Instant) -> Self {
+        Self { state: None, index: SessionIndex(0), message: Vec::new(), mac1: [0; 16], since: now, tries: 0, next_at }
+    }
 }
 
 /// A ping that the shell asked for and that waits for its reply.

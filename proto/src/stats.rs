@@ -154,7 +154,12 @@ pub struct Activity {
     rx_data: AtomicU64,
     tx_any: AtomicU64,
     tx_data: AtomicU64,
+    /// Zero while the core looks at the stamps by itself; otherwise the millisecond from which on it wants to be told of data.
+    tell_from: AtomicU64,
 }
+
+/// Between two words to the core that data passes: the first may have found its queue full.
+const TELL_AGAIN_MILLIS: u64 = 100;
 
 /// The stamps of an [`Activity`] at one moment, in milliseconds of [`Instant`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -190,6 +195,27 @@ impl Activity {
             self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
             self.tx_data.store(millis, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the core is to be told now that data passes.
+    #[inline]
+    #[must_use]
+    pub fn must_tell(&self, now: Instant) -> bool {
+        let (from, millis) = (self.tell_from.load(Ordering::Relaxed), now.as_millis());
+        let next = millis.saturating_add(TELL_AGAIN_MILLIS);
+        from != 0
+            && millis >= from
+            && self.tell_from.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The core looks by itself from now on.
+    pub(crate) fn watch(&self) {
+        self.tell_from.store(0, Ordering::Relaxed);
+    }
+
+    /// The core wants to be told of data from now on.
+    pub(crate) fn rest(&self) {
+        self.tell_from.store(1, Ordering::Relaxed);
     }
 
     /// The stamps now.

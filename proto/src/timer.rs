@@ -8,14 +8,20 @@ use crate::time::Instant;
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// Look after every peer that has a session: keepalive, rekey, expiry, liveness. Runs only while there is one.
+    /// Look after every peer that something goes on with: keepalive, rekey, expiry, liveness. Runs only while there is one.
     Sweep,
+    /// Look after a peer with a session that nothing goes on in.
+    Care(PeerId),
     /// Send the next initiation to a peer that has not answered.
     Retry(PeerId),
     /// A peer's first initiation was not answered over UDP: try TLS.
     Carry(PeerId),
     /// Probe a peer's candidates, and look at what answered.
     Paths(PeerId),
+    /// Send the answer that a peer asked for some time ago.
+    Echo(PeerId),
+    /// Tell or probe the next peers of those that all are to be.
+    Round,
 }
 
 /// When the core wants to be called next, and why.

@@ -68,7 +68,7 @@ fn the_defaults_are_those_of_the_reference() {
     assert_eq!((config.interface.table, config.interface.mark, config.listen.port), (254, 6374, 6374));
     let seconds = Duration::from_secs;
     let session = config.session;
-    assert_eq!((session.rekey, session.idle, session.keepalive), (seconds(120), seconds(180), Some(seconds(25))));
+    assert_eq!((session.rekey, session.idle, session.keepalive), (seconds(120), seconds(180), Some(seconds(120))));
     assert_eq!(
         (config.dataplane.workers, config.dataplane.offload, config.dataplane.ciphers),
         (1, true, Suites::DEFAULT)

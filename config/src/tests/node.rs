@@ -90,7 +90,7 @@ fn durations_have_units_and_bounds() {
     );
     refuses(
         "[session]\nkeepalive = \"no\"",
-        "meshd.toml:4:13: [session] keepalive: \"no\" does not begin with a whole number\n    help: write a whole number and ms, s, m or h, such as \"25s\", or \"off\"",
+        "meshd.toml:4:13: [session] keepalive: \"no\" does not begin with a whole number\n    help: write a whole number and ms, s, m or h, such as \"25s\", \"auto\" or \"off\"",
     );
     assert_eq!(
         node_problems("[node]\nname = \"a.b\"\n[session]\nrekey = \"1s\"\nidle = \"5s\"\nkeepalive = \"off\""),

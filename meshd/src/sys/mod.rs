@@ -4,3 +4,4 @@
 pub(crate) mod heap;
 pub(crate) mod tun;
 pub(crate) mod udp;
+pub(crate) mod wall;

@@ -101,8 +101,12 @@ impl World {
         if machine.asleep.is_some_and(|until| until > now) {
             return;
         }
-        machine.asleep = None;
-        let sent = machine.host.as_mut().expect("the machine runs").run(now);
+        let has_slept = machine.asleep.take().is_some();
+        let host = machine.host.as_mut().expect("the machine runs");
+        if has_slept {
+            host.node.handle_resume(now);
+        }
+        let sent = host.run(now);
         for (destination, datagram) in sent {
             self.send_from(number, destination, datagram);
         }

@@ -188,7 +188,7 @@ impl Message<'_> {
         let Some(channel) = cursor.peek().and_then(|part| self.channel_of(part)) else {
             return self.drop_one(cursor, DropReason::MalformedDatagram);
         };
-        let row = view.table.channels.get(&channel).cloned();
+        let row = view.table.channel(channel).cloned();
         let mut inner = Cursor { end: cursor.at, head: RELAY_HEADER_LEN, ..*cursor };
         let (mut carried, mut limited) = (Carried::default(), 0);
         while let Some(part) = cursor.peek()
@@ -299,6 +299,9 @@ impl Message<'_> {
         drop(lane);
         if opened {
             row.activity.received(packets, bytes, self.now);
+            if packets > 0 && row.activity.must_tell(self.now) {
+                self.punts.push(Punt::Stirred { peer: session.peer }, self.drops);
+            }
             self.report_source(&row, source, newest, view.table);
         }
     }

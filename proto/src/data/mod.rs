@@ -10,6 +10,7 @@ mod outbound;
 mod passage;
 mod punt;
 mod relay;
+mod slots;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -347,6 +347,9 @@ impl Sealer<'_> {
             self.held.flow = flow.filter(|_| !is_last);
         }
         self.row.activity.sent(sealed.0, sealed.1, context.now);
+        if sealed.0 > 0 && self.row.activity.must_tell(context.now) {
+            context.punts.push(Punt::Stirred { peer: self.row.session.peer }, context.drops);
+        }
         outcome
     }
 

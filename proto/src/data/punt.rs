@@ -51,6 +51,11 @@ pub enum Punt {
         /// Whose session.
         peer: PeerId,
     },
+    /// Data passes in a session that carried none for a while.
+    Stirred {
+        /// Whose session.
+        peer: PeerId,
+    },
 }
 
 /// Most punts that wait in a worker during one turn; the core has had no chance to take any, so more would only be older.
@@ -92,7 +97,7 @@ impl Punt {
         match self {
             Self::Packet { packet, .. } => packet.len(),
             Self::Datagram { datagram, .. } | Self::StunAnswer { datagram, .. } => datagram.len(),
-            Self::Confirmed { .. } | Self::Roamed { .. } | Self::Worn { .. } => 0,
+            Self::Confirmed { .. } | Self::Roamed { .. } | Self::Worn { .. } | Self::Stirred { .. } => 0,
         }
     }
 }

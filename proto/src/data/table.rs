@@ -3,12 +3,12 @@
 //! Immutable once published. The core keeps a working copy and publishes clones: cheap, because rows are shared in chunks
 //! and only a chunk that changed is copied.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::slots::{Chunks, Slots};
 use crate::account::{Account, Carried};
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
@@ -97,20 +97,12 @@ pub struct ForwardingTable {
     pub routes: Arc<RouteTable>,
     /// Checks mac1 of handshake messages to this node, so that strangers are turned away before the core is troubled.
     pub mac1: Arc<Mac1>,
-    /// What this node relays.
-    pub channels: Arc<BTreeMap<Channel, Arc<ChannelRow>>>,
     /// The STUN requests that wait for answers, for the same reason. Written by [`Stun`](crate::nat::Stun); every table of a node has the same.
     pub awaited: Arc<Awaited>,
     peers: Chunks<PeerRow>,
-    sessions: Chunks<Slot>,
-    taken: usize,
-}
-
-/// An index that is taken, and its session once there is one.
-#[derive(Clone)]
-struct Slot {
-    index: SessionIndex,
-    row: Option<SessionRow>,
+    sessions: Slots<SessionRow>,
+    /// What this node relays.
+    channels: Slots<Arc<ChannelRow>>,
 }
 
 impl ForwardingTable {
@@ -120,11 +112,10 @@ impl ForwardingTable {
         Self {
             routes: Arc::default(),
             mac1: Arc::new(mac1),
-            channels: Arc::default(),
             awaited: Arc::default(),
             peers: Chunks::default(),
-            sessions: Chunks::with_len(CHUNK),
-            taken: 0,
+            sessions: Slots::new(),
+            channels: Slots::new(),
         }
     }
 
@@ -139,13 +130,13 @@ impl ForwardingTable {
     #[inline]
     #[must_use]
     pub fn session(&self, index: SessionIndex) -> Option<&SessionRow> {
-        self.sessions.get(self.slot(index)).filter(|slot| slot.index == index)?.row.as_ref()
+        self.sessions.get(index.0)
     }
 
     /// Whether an index is a session's, or reserved for one.
     #[must_use]
     pub fn has(&self, index: SessionIndex) -> bool {
-        self.sessions.get(self.slot(index)).is_some_and(|slot| slot.index == index)
+        self.sessions.has(index.0)
     }
 
     /// Sets or clears how to send to a peer.
@@ -156,54 +147,51 @@ impl ForwardingTable {
     /// Whether a new session may have this index: its slot must be free.
     #[must_use]
     pub fn is_free(&self, index: SessionIndex) -> bool {
-        self.sessions.get(self.slot(index)).is_none()
+        self.sessions.is_free(index.0)
     }
 
     /// Keeps an index that [`is_free`](Self::is_free) for the session of a handshake that is under way.
     pub fn reserve(&mut self, index: SessionIndex) {
-        self.put(index, None);
+        self.sessions.put(index.0, None);
     }
 
     /// Adds a session, whose index is reserved or [`is_free`](Self::is_free).
     pub fn insert_session(&mut self, row: SessionRow) {
-        self.put(row.session.local, Some(row));
+        self.sessions.put(row.session.local.0, Some(row));
     }
 
     /// Frees the index of a session, or of a handshake that came to nothing.
     pub fn remove_session(&mut self, index: SessionIndex) {
-        if self.has(index) {
-            self.sessions.set(self.slot(index), None);
-            self.taken -= 1;
-        }
+        self.sessions.remove(index.0);
     }
 
     /// How many indices are taken, by sessions and by handshakes under way.
     #[must_use]
     pub const fn taken(&self) -> usize {
-        self.taken
+        self.sessions.taken()
     }
 
-    fn put(&mut self, index: SessionIndex, row: Option<SessionRow>) {
-        self.taken += usize::from(self.is_free(index));
-        self.sessions.set(self.slot(index), Some(Slot { index, row }));
-        // At half full, a random index finds a free slot in two tries on average.
-        if self.taken * 2 > self.sessions.len() {
-            self.grow();
-        }
+    /// How to relay what comes in on a channel; `None` where it is none of this node's, or leads nowhere now.
+    #[inline]
+    #[must_use]
+    pub fn channel(&self, channel: Channel) -> Option<&Arc<ChannelRow>> {
+        self.channels.get(channel.0)
     }
 
-    /// Sessions are addressed by the low bits of their random index, so a table twice as long has no new collisions.
-    fn grow(&mut self) {
-        let twice = Chunks::with_len(self.sessions.len() * 2);
-        let old = std::mem::replace(&mut self.sessions, twice);
-        for slot in old.into_rows() {
-            self.sessions.set(self.slot(slot.index), Some(slot));
-        }
+    /// Whether a new channel may have this number: its slot must be free.
+    #[must_use]
+    pub fn is_free_channel(&self, channel: Channel) -> bool {
+        self.channels.is_free(channel.0)
     }
 
-    fn slot(&self, index: SessionIndex) -> usize {
-        // The length is a power of two.
-        index.0 as usize & (self.sessions.len() - 1)
+    /// Sets how to relay a channel, whose number is taken or [`is_free_channel`](Self::is_free_channel); `None`: it leads nowhere for now.
+    pub fn set_channel(&mut self, channel: Channel, row: Option<Arc<ChannelRow>>) {
+        self.channels.put(channel.0, row);
+    }
+
+    /// Frees the number of a channel.
+    pub fn remove_channel(&mut self, channel: Channel) {
+        self.channels.remove(channel.0);
     }
 }
 
@@ -236,53 +224,6 @@ impl Published {
             *table = Arc::clone(&newest);
         }
         changed
-    }
-}
-
-/// Rows per chunk: what one change copies.
-const CHUNK: usize = 64;
-
-/// A sparse array that clones in one reference count per chunk and copies a chunk when it changes.
-#[derive(Clone)]
-struct Chunks<T>(Vec<Option<Arc<[Option<T>; CHUNK]>>>);
-
-impl<T> Default for Chunks<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: Clone> Chunks<T> {
-    fn with_len(len: usize) -> Self {
-        Self(vec![None; len.div_ceil(CHUNK)])
-    }
-
-    fn len(&self) -> usize {
-        self.0.len() * CHUNK
-    }
-
-    #[inline]
-    fn get(&self, index: usize) -> Option<&T> {
-        self.0.get(index / CHUNK)?.as_ref()?.get(index % CHUNK)?.as_ref()
-    }
-
-    fn set(&mut self, index: usize, row: Option<T>) {
-        let chunk = index / CHUNK;
-        if chunk >= self.0.len() {
-            if row.is_none() {
-                return;
-            }
-            self.0.resize(chunk + 1, None);
-        }
-        let Some(slot) = self.0.get_mut(chunk) else { return };
-        let rows = slot.get_or_insert_with(|| Arc::new([const { None }; CHUNK]));
-        if let Some(old) = Arc::make_mut(rows).get_mut(index % CHUNK) {
-            *old = row;
-        }
-    }
-
-    fn into_rows(self) -> impl Iterator<Item = T> {
-        self.0.into_iter().flatten().flat_map(|chunk| Arc::unwrap_or_clone(chunk).into_iter().flatten())
     }
 }
 
@@ -325,7 +266,7 @@ mod tests {
             table.remove_session(SessionIndex(*index));
         }
         assert!(inserted.iter().all(|index| table.session(SessionIndex(*index)).is_none()));
-        assert_eq!(table.taken, 0);
+        assert_eq!(table.taken(), 0);
     }
 
     #[test]

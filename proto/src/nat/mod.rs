@@ -2,6 +2,7 @@
 
 mod awaited;
 mod class;
+mod lifetime;
 mod stun;
 
 #[cfg(test)]
@@ -10,4 +11,5 @@ mod tests;
 pub use awaited::Awaited;
 pub(crate) use class::Sightings;
 pub use class::{Forecast, NatClass};
+pub(crate) use lifetime::{Lifetime, Silence};
 pub use stun::{MAX_SERVERS, Stun, StunEvent};

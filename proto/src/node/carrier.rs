@@ -136,8 +136,10 @@ impl Node {
         let Some(carried) = paths.and_then(|paths| paths.carried_channel(now)) else { return };
         let is_there = |relay: &PeerId| self.peer(*relay).is_some_and(|peer| peer.remote == Some(carried));
         let relay = self.relays.iter().copied().find(is_there);
-        if let Some(live) = relay.and_then(|relay| self.peer_mut(relay)).and_then(|peer| peer.live.as_mut()) {
+        let Some(relay) = relay else { return };
+        if let Some(live) = self.peer_mut(relay).and_then(|peer| peer.live.as_mut()) {
             live.paths.touch(now);
         }
+        self.watch(relay, now);
     }
 }

@@ -135,6 +135,7 @@ impl Node {
                 self.handle_probe_reply(id, token, source, now);
                 observed.into_iter().for_each(|address| self.handle_observed(id, address, source, now));
             }
+            Some(Control::Echo { token, after }) => self.handle_echo(id, token, after, source, now),
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
             Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
             Some(Control::NextMappings { forecast }) => self.handle_forecast(id, forecast, now),
@@ -155,12 +156,12 @@ impl Node {
         // Only the session in use speaks for the peer; an older one ends by itself.
         if self.peer(id).and_then(|peer| peer.current()).is_some_and(|current| current.session.local == index) {
             self.disconnect(id, Disconnect::Closed, now);
-            self.dial_if_kept(id, now);
+            self.return_to(id, now);
         }
     }
 
     fn handle_probe_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) {
-        if self.handle_path_reply(id, token, source, now) {
+        if self.handle_path_reply(id, token, source, now) || self.handle_echo_reply(id, token, now) {
             return;
         }
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };

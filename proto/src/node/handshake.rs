@@ -70,18 +70,26 @@ impl Node {
             return;
         }
         let Some(live) = self.live_mut(id, now) else { return };
-        if live.attempt.is_some() {
-            return;
+        match &live.attempt {
+            // It waits for its time, and now it is wanted.
+            Some(attempt) if attempt.tries == 0 => self.cancel_retry(id),
+            Some(_) => return,
+            None => {}
         }
-        let index = SessionIndex(0);
-        let message = Vec::new();
-        live.attempt = Some(Attempt { state: None, index, message, mac1: [0; 16], since: now, tries: 0, next_at: now });
+        let Some(live) = self.live_mut(id, now) else { return };
+        live.attempt = Some(Attempt::waiting(now, now));
         self.initiate(id, now);
         self.schedule_carry(id, now);
         // Whoever has an address of its own may well answer there.
         if self.peer(id).is_some_and(|peer| !peer.is_relay && peer.candidates().next().is_none()) {
             self.seek_relays(id, now);
         }
+    }
+
+    /// Sends the next initiation of a handshake that is under way now, not when its time would come.
+    pub(super) fn repeat(&mut self, id: PeerId, now: Instant) {
+        self.cancel_retry(id);
+        self.initiate(id, now);
     }
 
     /// The retry timer of a peer: sends the next initiation, or gives up.
@@ -136,6 +144,7 @@ impl Node {
         // Workers let no cookie reply pass whose index they do not know.
         self.table.reserve(index);
         self.is_table_dirty = true;
+        self.shook_at = now;
         for place in places {
             self.transmit(place, message.clone());
         }
@@ -254,6 +263,7 @@ impl Node {
             // An initiator asks nobody for cookies: it has asked for this response itself.
             Mac1::new(&peer.key).append(&mut message, None);
         }
+        self.shook_at = now;
         self.transmit(source, message);
         Ok(())
     }
@@ -298,8 +308,7 @@ impl Node {
             if !had_one {
                 // With the proof in hand there is no reason to wait for the retry. Once only: a peer that keeps
                 // demanding cookies is answered at the pace of the retries.
-                self.cancel_retry(id);
-                self.initiate(id, now);
+                self.repeat(id, now);
             }
         }
         Ok(())
@@ -356,9 +365,10 @@ impl Node {
     }
 }
 
-/// How long to wait after try number `tries`. Up to a tenth is added at random, so that nodes which lost the same hub do not
-/// come back in step.
+/// How long to wait after try number `tries`. Up to a tenth is added at random, and later half, so that nodes which lost the same
+/// hub do not come back in step.
 fn wait(tries: u32, jitter: u32) -> Duration {
     let base = RETRY.get(tries as usize).copied().unwrap_or(RETRY_LATER);
-    base + base * (jitter % 1024) / 10_240
+    let share = if tries < 2 { 10 } else { 2 };
+    base + base * (jitter % 1024) / (1024 * share)
 }

@@ -13,6 +13,7 @@ mod control;
 mod detail;
 mod direct;
 mod handshake;
+mod hello;
 mod mtu;
 mod neighbour;
 mod order;
@@ -21,6 +22,8 @@ mod punch;
 mod registry;
 mod relay;
 mod session;
+mod spread;
+mod watch;
 
 pub use account::{MemberStatus, RelayStatus};
 pub use control::ProbeError;
@@ -32,6 +35,7 @@ pub use relay::{Answer, Asked};
 use order::Order;
 use path::Observation;
 use relay::Relaying;
+use spread::Round;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +50,7 @@ use crate::data::{ForwardingTable, Published, Punt};
 use crate::event::{Event, Refusal};
 use crate::handshake::{CookieSecret, Identity, Limiter, Mac1, Offer};
 use crate::id::{EndpointName, PeerId, PublicKey, SessionIndex};
-use crate::nat::Sightings;
+use crate::nat::{Lifetime, Sightings};
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
@@ -79,7 +83,8 @@ pub struct Settings {
     pub port: u16,
     /// The device's MTU in bytes: larger inner packets do not come, and paths need not carry them.
     pub mtu: u16,
-    /// How often a node that nobody can dial says hello to its connector. `None`: it can be dialled, or does not care.
+    /// How long a node that nobody can dial is silent at most towards its connectors and home relays; how long it may be, it learns.
+    /// `None`: it can be dialled, or does not care.
     pub keepalive: Option<Duration>,
     /// What being heard on a LAN entitles a member to.
     pub lan: LanPolicy,
@@ -123,6 +128,16 @@ pub struct Node {
     pending: BTreeMap<SessionIndex, PeerId>,
     /// Peers with something going on.
     live: BTreeSet<PeerId>,
+    /// Those of them that are looked after all the time.
+    watched: BTreeSet<PeerId>,
+    /// What all live peers are to get, and who waits for it.
+    round: Round,
+    /// Peers that are kept in touch with.
+    kept: Vec<PeerId>,
+    /// How long the NATs in front of us remember.
+    lifetime: Lifetime,
+    /// When a handshake message was sent last.
+    shook_at: Instant,
     strangers: Vec<Stranger>,
     /// Addresses of this machine's interfaces.
     local: Vec<IpAddr>,
@@ -205,6 +220,11 @@ impl Node {
             by_key: Order::default(),
             pending: BTreeMap::new(),
             live: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            round: Round::default(),
+            kept: Vec::new(),
+            lifetime: Lifetime::default(),
+            shook_at: now,
             strangers: Vec::new(),
             local: Vec::new(),
             outer: Vec::new(),
@@ -250,6 +270,7 @@ impl Node {
             Punt::Confirmed { session, source } => self.handle_confirmed(session, source, now),
             Punt::Roamed { session, source } => self.handle_roamed(session, source, now),
             Punt::Worn { peer } => self.handle_worn(peer, now),
+            Punt::Stirred { peer } => self.watch(peer, now),
         }
     }
 
@@ -285,6 +306,9 @@ impl Node {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Sweep => self.sweep(now),
+                Timer::Care(peer) => self.handle_care_due(peer, now),
+                Timer::Echo(peer) => self.handle_echo_due(peer, now),
+                Timer::Round => self.handle_round_due(now),
                 Timer::Retry(peer) => self.retry(peer, now),
                 Timer::Carry(peer) => self.handle_carry_due(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
@@ -383,8 +407,9 @@ impl Node {
     fn live_mut(&mut self, id: PeerId, now: Instant) -> Option<&mut Live> {
         self.peer(id)?;
         self.live.insert(id);
-        self.schedule_sweep(now);
-        Some(self.peer_mut(id)?.live.get_or_insert_default())
+        self.peer_mut(id)?.live.get_or_insert_default();
+        self.watch(id, now);
+        self.peer_mut(id)?.live.as_deref_mut()
     }
 
     fn seed(&mut self) -> [u8; 32] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
+use super::spread::Errand;
 use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
@@ -34,30 +35,31 @@ impl Node {
     /// Takes the addresses of this machine's interfaces that others may reach, without ports: the machine's network changed, or is
     /// told for the first time. Every path is probed anew.
     pub fn handle_links(&mut self, addresses: &[IpAddr], now: Instant) {
-        // Told anew without news, or for the first time, when first datagrams are on their way already.
-        if !self.local.is_empty() && self.local != addresses {
-            self.sightings.forget();
+        if self.local != addresses {
+            // For the first time, when first datagrams are on their way already, it is no change.
+            if !self.local.is_empty() {
+                self.sightings.forget();
+            }
+            self.local = addresses.to_vec();
+            self.forget_lifetime();
         }
-        self.local.clear();
-        self.local.extend_from_slice(addresses);
+        self.handle_resume(now);
+    }
+
+    /// Takes note that the machine slept, or that its network may be another: every path is probed anew, those in use first.
+    pub fn handle_resume(&mut self, now: Instant) {
         // What others saw belonged to the network before.
         self.observed.clear();
-        let live: Vec<PeerId> = self.live.iter().copied().collect();
-        for id in live {
-            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
-                live.paths.restart(now);
-            }
-            self.send_candidates(id, now);
-            self.tend_paths(id, now);
-        }
+        // Sessions that came of age meanwhile are over, and need no probes.
+        self.handle_timeout(now);
+        self.send_round(Errand::Probe, now);
     }
 
     /// Takes the addresses that routers map to this node and that servers see; they replace those before.
     pub fn handle_outer(&mut self, addresses: &[(Origin, SocketAddr)], now: Instant) {
         if self.outer != addresses {
             self.outer = addresses.to_vec();
-            let live: Vec<PeerId> = self.live.iter().copied().collect();
-            live.into_iter().for_each(|id| self.send_candidates(id, now));
+            self.send_round(Errand::Tell, now);
         }
     }
 
@@ -227,6 +229,7 @@ impl Node {
             if source.is_carried() {
                 self.handle_carried(id, source, now);
             }
+            self.note_return(id, now);
             self.tend_paths(id, now);
         }
         is_ours
@@ -248,8 +251,7 @@ impl Node {
         }
         self.observed.push(Observation { by, address, at: now });
         if is_news && !self.local.contains(&address.ip()) {
-            let live: Vec<PeerId> = self.live.iter().copied().collect();
-            live.into_iter().for_each(|id| self.send_candidates(id, now));
+            self.send_round(Errand::Tell, now);
         }
     }
 
@@ -265,6 +267,7 @@ impl Node {
         if let Some(before) = before.filter(|before| is_relay && (before.is_carried() || remote.is_carried())) {
             self.readdress(id, before.address, remote, now);
         }
+        self.hold_relay(remote, now);
         self.emit(Event::Moved { peer: id, remote });
     }
 

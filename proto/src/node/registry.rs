@@ -133,6 +133,8 @@ impl Node {
             let is_own = peer.kind == Kind::Connector && peer.name.cluster() == cluster && peer.permission.is_ok();
             peer.is_kept = !may_dial && (is_own || homes.iter().any(|home| home.index() == index));
         }
+        let is_kept = |id: &PeerId| self.peer(*id).is_some_and(|peer| peer.is_kept);
+        self.kept = self.by_name.iter().filter(is_kept).collect();
     }
 
     fn rebuild_routes(&mut self, members: &Members) {

@@ -239,7 +239,6 @@ impl Node {
             Some((channel, to, relaying.legs.get(&channel)?.back))
         };
         if let Some(known) = pair(&self.relaying) {
-            self.publish_channels();
             return Ok(known);
         }
         let of_member = |id| self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX))).count();
@@ -249,22 +248,25 @@ impl Node {
         {
             return Err(RelayRefusal::Full);
         }
-        let channel = self.fresh_channel(None);
-        let back = self.fresh_channel(Some(channel));
+        let channel = self.fresh_channel();
+        let back = self.fresh_channel();
         for (id, from, to, back) in [(channel, from, to, back), (back, to, from, channel)] {
             self.relaying.legs.insert(id, Leg { from, to, back });
             self.relaying.by_pair.insert((from, to), id);
             self.relaying.accounts.entry(from).or_insert_with(|| Arc::new(Account::new(rates.member)));
         }
         self.relaying.total.get_or_insert_with(|| Arc::new(Meter::new(rates.total)));
-        self.publish_channels();
+        self.publish_channel(channel);
+        self.publish_channel(back);
         Ok((channel, to, back))
     }
 
-    fn fresh_channel(&mut self, other: Option<Channel>) -> Channel {
+    /// A random channel that is nobody's, taken in the table.
+    fn fresh_channel(&mut self) -> Channel {
         loop {
             let channel = Channel(self.rng.next_u32());
-            if Some(channel) != other && !self.relaying.legs.contains_key(&channel) {
+            if self.table.is_free_channel(channel) {
+                self.table.set_channel(channel, None);
                 return channel;
             }
         }
@@ -284,37 +286,43 @@ impl Node {
         for (to, channel) in pairs {
             if let Some(leg) = self.relaying.legs.remove(&channel) {
                 self.relaying.legs.remove(&leg.back);
+                self.table.remove_channel(leg.back);
             }
+            self.table.remove_channel(channel);
             self.relaying.by_pair.remove(&(id, to));
             self.relaying.by_pair.remove(&(to, id));
             if let Some(target) = key {
                 self.send_control(to, &Control::RelayRefused { target, reason: RelayRefusal::Absent }, now);
             }
         }
-        self.publish_channels();
+        self.is_table_dirty = true;
     }
 
     /// A member is reached elsewhere: what it sends comes from there, and what it gets goes there.
     pub(super) fn move_channels(&mut self, id: PeerId) {
-        let has_some = self.relaying.by_pair.range((id, PeerId(0))..).next().is_some_and(|((from, _), _)| *from == id);
-        if has_some {
-            self.publish_channels();
+        let of_member = self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX)));
+        let channels: Vec<Channel> = of_member.map(|(_, channel)| *channel).collect();
+        for channel in channels {
+            let back = self.relaying.legs.get(&channel).map(|leg| leg.back);
+            self.publish_channel(channel);
+            back.into_iter().for_each(|back| self.publish_channel(back));
         }
     }
 
-    /// Tells the workers what to relay.
-    fn publish_channels(&mut self) {
+    /// Tells the workers how to relay one direction, from what is known of its ends now.
+    fn publish_channel(&mut self, channel: Channel) {
+        let Some(leg) = self.relaying.legs.get(&channel) else { return };
         let address = |id: PeerId| self.peer(id)?.remote.filter(|r| r.channel.is_none()).map(|r| r.address);
         // A member may send by another path than we do, and while it moves by both.
         let sources = |id: PeerId| Some(self.peer(id)?.live.as_ref()?.paths.sources().collect());
-        let row = |leg: &Leg| {
+        let row = || {
             let account = |id: PeerId| self.relaying.accounts.get(&id).cloned();
             let (sender, receiver, total) = (account(leg.from)?, account(leg.to)?, self.relaying.total.clone()?);
             let (from, to, channel) = (sources(leg.from)?, address(leg.to)?, leg.back);
             Some(Arc::new(ChannelRow { from, to, channel, sender, receiver, total }))
         };
-        let rows = self.relaying.legs.iter().filter_map(|(channel, leg)| Some((*channel, row(leg)?)));
-        self.table.channels = Arc::new(rows.collect());
+        let row = row();
+        self.table.set_channel(channel, row);
         self.is_table_dirty = true;
     }
 }

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hello::hello_at;
 use super::{Node, Settings};
 use crate::data::{PeerRow, SessionRow, seal_staged};
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
 use crate::path::Locator;
-use crate::peer::{Carrier, Established, Live, Peer};
+use crate::peer::{Attention, Established, Live, Peer};
 use crate::session::Session;
 use crate::stats::{DropReason, Stamps};
 use crate::time::Instant;
 use crate::timer::Timer;
 use crate::wire::{CONTROL_LANE, Control};
 
-/// How often live peers are looked after: bounds the error of every timer below.
-const SWEEP: Duration = Duration::from_millis(250);
+/// How often peers that something goes on with are looked after: bounds the error of every timer below.
+pub(super) const SWEEP: Duration = Duration::from_millis(250);
 
 /// One who received data and has nothing to say says so after this, so that the sender can tell silence from death.
 /// WireGuard's 10 s would make dead peers look alive for longer than users accept.
@@ -27,16 +28,25 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
 const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 
 /// A session that carried data this recently is worth a new handshake when it is old; another may die of age.
-const IN_USE: Duration = Duration::from_secs(10);
+pub(super) const IN_USE: Duration = Duration::from_secs(10);
+
+/// Silence that a relay puts up with: longer than any that its members keep.
+const LEAST_AT_RELAY: Duration = Duration::from_secs(180);
 
 impl Settings {
     /// A session of this age is dead on both sides.
-    fn reject_after(&self) -> Duration {
+    pub(super) fn reject_after(&self) -> Duration {
         self.rekey_after * 3 / 2
     }
 
+    /// Silence after which a session ends. A relay's members may have nothing to say to it and yet be reached through it: it waits
+    /// for longer than they are silent, whatever is configured.
+    pub(super) fn idle_limit(&self) -> Duration {
+        if self.relay.is_some() { self.idle_after.max(LEAST_AT_RELAY) } else { self.idle_after }
+    }
+
     /// The responder waits longer than the initiator, by more than a sweep and a round trip, so that one of them rekeys.
-    fn rekey_due(&self, is_initiator: bool) -> Duration {
+    pub(super) fn rekey_due(&self, is_initiator: bool) -> Duration {
         if is_initiator { self.rekey_after } else { self.rekey_after * 11 / 10 + SWEEP * 2 }
     }
 }
@@ -48,7 +58,7 @@ struct Care {
     expired: bool,
     dial: bool,
     keepalive: bool,
-    question: bool,
+    hello: bool,
 }
 
 impl Node {
@@ -110,6 +120,7 @@ impl Node {
     fn promote(&mut self, id: PeerId, established: Established, source: Locator, now: Instant) {
         let Some(live) = self.live_mut(id, now) else { return };
         live.unanswered = None;
+        (live.vigil, live.missed) = (None, None);
         // A new session does not move the data from a path that works: handshakes take whatever way is open.
         let remote = live.paths.sound(now).unwrap_or(source);
         let before = live.current.replace(established);
@@ -117,33 +128,41 @@ impl Node {
         let old = std::mem::replace(&mut live.previous, before);
         self.forget_session(old);
         let Some(peer) = self.peer_mut(id) else { return };
-        peer.remote = Some(remote);
+        let has_moved = peer.remote.replace(remote) != Some(remote);
         peer.last_handshake = Some(now);
         peer.unreachable_since = None;
         peer.given_up = None;
         peer.refusal = None;
         peer.rekeys += u64::from(rekeyed);
         self.publish_row(id);
+        if has_moved {
+            self.move_channels(id);
+            self.hold_relay(remote, now);
+        }
         self.emit(if rekeyed { Event::Rekeyed { peer: id } } else { Event::Connected { peer: id, remote } });
         self.flush(id, now);
         self.open_paths(id, remote, now);
     }
 
-    /// Sends what waited for the session; where nothing did, a keepalive, which tells a responder that we hold the keys.
+    /// Sends what waited for the session; where nothing did, a hello to who is kept in touch with, or a keepalive: either tells a
+    /// responder that we hold the keys.
     fn flush(&mut self, id: PeerId, now: Instant) {
         let mut sent = self.send_waiting_probes(id, now);
         while let Some(staged) = self.peer_mut(id).and_then(|p| p.live.as_mut()).and_then(|l| l.staging.pop()) {
             self.send_staged(id, &staged.packet, staged.offload, now);
             sent = true;
         }
-        if !sent {
-            self.send_control(id, &Control::Keepalive, now);
+        match (sent, self.peer(id).is_some_and(|peer| peer.is_kept)) {
+            (true, _) => {}
+            (false, true) => self.greet(id, now),
+            (false, false) => self.send_control(id, &Control::Keepalive, now),
         }
     }
 
     /// Sends a packet that waited, on the core's own lane.
     pub(super) fn send_staged(&mut self, id: PeerId, packet: &[u8], offload: Offload, now: Instant) {
         let Some(row) = self.table.peer(id).cloned() else { return };
+        self.watch(id, now);
         let current = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).and_then(|live| live.current.as_mut());
         let Some(lane) = current.and_then(|current| current.control.as_mut()) else { return };
         let sealed = seal_staged(packet, offload, &row, lane);
@@ -175,19 +194,19 @@ impl Node {
         }
     }
 
-    /// Looks after every live peer. Runs while there is one, and not at all otherwise.
+    /// Looks after every watched peer. Runs while there is one, and not at all otherwise.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.sweep_at = None;
-        let live: Vec<PeerId> = self.live.iter().copied().collect();
-        for id in live {
+        let watched: Vec<PeerId> = self.watched.iter().copied().collect();
+        for id in watched {
             self.sweep_peer(id, now);
         }
-        if !self.live.is_empty() {
+        if !self.watched.is_empty() {
             self.schedule_sweep(now);
         }
     }
 
-    fn sweep_peer(&mut self, id: PeerId, now: Instant) {
+    pub(super) fn sweep_peer(&mut self, id: PeerId, now: Instant) {
         self.drop_old_sessions(id, now);
         self.expire_staged(id, now);
         self.expire_probes(id, now);
@@ -204,10 +223,11 @@ impl Node {
         if care.keepalive {
             self.send_control(id, &Control::Keepalive, now);
         }
-        if care.question {
-            self.question_relay(id, now);
+        if care.hello {
+            self.tend_hello(id, now);
         }
         self.release_if_over(id, now);
+        self.rest(id, now);
     }
 
     /// Decides what a live peer needs, from its session's age and the stamps that the workers left.
@@ -215,12 +235,13 @@ impl Node {
         let (rekey, reject, idle_after) = (
             (self.settings.rekey_due(true), self.settings.rekey_due(false)),
             self.settings.reject_after(),
-            self.settings.idle_after,
+            self.settings.idle_limit(),
         );
-        let (keepalive, has_carriers) = (self.settings.keepalive, self.has_carriers);
+        let has_carriers = self.has_carriers;
+        let silence = self.silence(id, now).hello;
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
-        let (is_kept, has_carrier) = (peer.is_kept, peer.carrier != Carrier::None);
+        let is_kept = peer.is_kept;
         let Some(live) = &mut peer.live else { return Care::default() };
         live.paths.note(stamps, now);
         if has_carriers {
@@ -230,21 +251,21 @@ impl Node {
             return Care { dial: is_kept && live.attempt.is_none(), ..Care::default() };
         };
         let age = now - current.at;
-        let quiet = since(now, stamps.rx_data.max(stamps.tx_data)).min(age);
         let is_passed_by = live.direct.as_ref().is_some_and(|direct| direct.is_in_use());
-        let in_use = is_passed_by || since(now, stamps.rx_data.max(stamps.tx_data)) < IN_USE;
-        let rekey_after = if current.is_initiator { rekey.0 } else { rekey.1 };
+        let data = stamps.rx_data.max(stamps.tx_data);
+        let in_use = is_passed_by || since(now, data) < IN_USE;
+        let is_idle = !is_passed_by && since(now, data.max(stamps.rx_any)).min(age) >= idle_after;
+        let is_old = age >= if current.is_initiator { rekey.0 } else { rekey.1 };
+        let is_silent = now >= hello_at(live, stamps, silence);
         let owes = owes_answer(live, stamps, now);
-        let silent = since(now, stamps.tx_any);
-        let answer_due = stamps.rx_data > stamps.tx_any && silent >= KEEPALIVE_AFTER;
-        let hello_due = is_kept && keepalive.is_some_and(|interval| silent >= interval);
+        let answer_due = stamps.rx_data > stamps.tx_any && since(now, stamps.tx_any) >= KEEPALIVE_AFTER;
+        let is_held = (is_idle || is_old || is_silent) && self.is_held(id);
         Care {
-            idle: quiet >= idle_after && !is_kept && !is_passed_by,
+            idle: is_idle && !is_held,
             expired: age >= reject,
-            dial: owes || (age >= rekey_after && (in_use || is_kept)),
-            keepalive: answer_due || (hello_due && !has_carrier),
-            // A hello that is answered: nothing else would tell that UDP is blocked, and nobody would find us any more.
-            question: hello_due && has_carrier,
+            dial: owes || (is_old && (in_use || is_held)),
+            keepalive: answer_due,
+            hello: is_silent && is_held,
         }
     }
 
@@ -267,6 +288,12 @@ impl Node {
         self.drop_attempt(id);
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.take()) else { return };
         live.paths_at.into_iter().for_each(|at| self.timers.cancel(at, Timer::Paths(id)));
+        live.owed.into_iter().for_each(|(at, ..)| self.timers.cancel(at, Timer::Echo(id)));
+        if let Attention::Resting { until } = live.attention {
+            self.timers.cancel(until, Timer::Care(id));
+        }
+        self.peer(id).and_then(|peer| peer.activity.as_ref()).into_iter().for_each(|activity| activity.watch());
+        self.watched.remove(&id);
         self.live.remove(&id);
         self.close_channels(id, now);
         if live.direct.as_ref().is_some_and(|direct| direct.is_in_use()) {
@@ -328,6 +355,6 @@ fn owes_answer(live: &mut Live, stamps: Stamps, now: Instant) -> bool {
 }
 
 /// Time since a stamp in milliseconds.
-fn since(now: Instant, stamp: u64) -> Duration {
+pub(super) fn since(now: Instant, stamp: u64) -> Duration {
     Duration::from_millis(now.as_millis().saturating_sub(stamp))
 }

@@ -4,6 +4,7 @@
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
@@ -57,6 +58,14 @@ pub enum Control {
         channel: Channel,
         /// At the other end.
         target: PublicKey,
+    },
+    /// Send a [`Control::ProbeReply`] with this token, but only after a while, to where this came from: does what is unasked still
+    /// come in then?
+    Echo {
+        /// Chosen at random by the sender.
+        token: u64,
+        /// How long to wait, in whole milliseconds on the wire; a newer request replaces one that waits.
+        after: Duration,
     },
     /// From a relay: there is no such channel, or no longer.
     RelayRefused {
@@ -129,9 +138,10 @@ const CANDIDATES: u8 = 4;
 const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
-const NEXT_MAPPINGS: u8 = 11;
 const DIRECT_OFFER: u8 = 8;
 const DIRECT_WITHDRAW: u8 = 9;
+const NEXT_MAPPINGS: u8 = 11;
+const ECHO: u8 = 17;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -164,6 +174,10 @@ impl Control {
                 Some(Self::DirectOffer { ready: Families::of_bits(*ready), addresses })
             }
             DIRECT_WITHDRAW => Some(Self::DirectWithdraw),
+            ECHO => {
+                let after = u32::from_le_bytes(*body.get(8..)?.first_chunk()?);
+                Some(Self::Echo { token: token(body)?, after: Duration::from_millis(after.into()) })
+            }
             _ => None,
         }
     }
@@ -202,6 +216,10 @@ impl Control {
                 out.extend(addresses.iter().take(MAX_ADDRESSES).flat_map(|ip| address::ip_bytes(*ip)));
             }
             Self::DirectWithdraw => out.push(DIRECT_WITHDRAW),
+            Self::Echo { token, after } => {
+                let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                write(&mut out, ECHO, &[&token.to_le_bytes(), &after.to_le_bytes()]);
+            }
         }
         out
     }
@@ -279,6 +297,8 @@ mod tests {
             key.clone().prop_map(|target| Control::RelayOpen { target }),
             (any::<u32>(), key.clone())
                 .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
+            (any::<u64>(), any::<u32>())
+                .prop_map(|(token, after)| Control::Echo { token, after: Duration::from_millis(after.into()) }),
             (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),
             (any::<[bool; 2]>(), addresses()).prop_map(|([v4, v6], addresses)| Control::DirectOffer {
                 ready: Families { v4, v6 },
