@@ -101,6 +101,8 @@ pub(crate) struct Paths {
     moved: Option<Locator>,
     /// When that was asked about last.
     moved_at: Option<Instant>,
+    /// When a probe, or an answer to one, came by another path than the active one last.
+    heard_elsewhere: Option<Instant>,
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
@@ -283,7 +285,11 @@ impl Paths {
     }
 
     /// A probe of the peer's, or an answer, came from a candidate: the way is open from there, and so may be the other way round now.
+    /// For the active path it speaks only if it came by that.
     pub(crate) fn heard(&mut self, locator: Locator, now: Instant) {
+        if self.active != Some(locator) {
+            self.heard_elsewhere = Some(now);
+        }
         let Some(path) = self.path_mut(locator).filter(|path| path.streak < CONFIRM) else { return };
         let soon = path.probed_at.map_or(now, |at| now.max(at + CONFIRM_PACE));
         path.next = path.next.map_or(Some(soon), |next| Some(next.min(soon)));
@@ -394,8 +400,9 @@ impl Paths {
                 .for_each(|path| path.next = Some(now));
         }
         let (moved, is_watched) = (self.moved.is_some(), self.is_watched);
+        let is_elsewhere = self.heard_elsewhere.is_some_and(|at| stamps.rx_any <= at.as_millis());
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
-        if !moved && !is_watched && active.owing.is_some_and(|owing| heard > owing) {
+        if !moved && !is_watched && !is_elsewhere && active.owing.is_some_and(|owing| heard > owing) {
             // It came from there, or the peer would be said to have moved.
             active.owing = None;
             active.next = Some(now + STANDBY_PACE);

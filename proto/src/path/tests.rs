@@ -79,6 +79,9 @@ impl Network {
             }
             let due: Vec<_> = self.in_flight.extract_if(.., |(at, ..)| *at <= self.now).collect();
             for (_, locator, token) in due {
+                // As the node does: whatever is authentic leaves its stamp.
+                self.heard = self.now.as_millis();
+                self.paths.heard(locator, self.now);
                 self.paths.answered(locator, token, self.now);
             }
             while let Some(locator) = self.paths.poll_probe(self.now) {
