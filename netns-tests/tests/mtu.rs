@@ -218,9 +218,10 @@ fn everything_arrives_through_a_relay_on_narrow_links() {
         for daemon in &daemons[1..] {
             wait_until(Duration::from_secs(5), "a session with the relay", || daemon.status().has_session(HUB));
         }
-        for family in Family::BOTH {
+        // What IPv6 may count on arrives whatever the path carries; of IPv4 what does not fit is lost, and its sender told.
+        for (family, largest) in [(Family::V4, 1280 - 68 - 28), (Family::V6, 1280 - 48)] {
             let _ = tcp_transfer(&one, &two, &mesh.address(TWO, family), MIB);
-            udp_exchange(&one, &two, &mesh.address(TWO, family), 3, 1280 - 48);
+            udp_exchange(&one, &two, &mesh.address(TWO, family), 3, largest);
         }
         wait_mtu(&daemons[1], TWO, 1280);
     });
