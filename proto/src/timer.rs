@@ -16,6 +16,8 @@ pub enum Timer {
     Carry(PeerId),
     /// Probe a peer's candidates, and look at what answered.
     Paths(PeerId),
+    /// Send the next probes of a spray, or end it.
+    Spray,
 }
 
 /// When the core wants to be called next, and why.

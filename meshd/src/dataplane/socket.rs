@@ -339,11 +339,11 @@ fn meta_of(message: udp::Received, stats: &mut ReceiveStats) -> RecvMeta {
     match message.source {
         Some(source) if !message.truncated => {
             stats.merged += u64::from(message.stride.is_some_and(|stride| stride < message.len));
-            RecvMeta { len: message.len, stride: message.stride.unwrap_or(message.len), source }
+            RecvMeta { len: message.len, stride: message.stride.unwrap_or(message.len), source, socket }
         }
         _ => {
             stats.cut_off += 1;
-            RecvMeta { len: 0, stride: 1, source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }
+            RecvMeta { len: 0, stride: 1, source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), socket }
         }
     }
 }

@@ -21,6 +21,7 @@ mod punch;
 mod registry;
 mod relay;
 mod session;
+mod spray;
 
 pub use account::{MemberStatus, RelayStatus};
 pub use control::ProbeError;
@@ -32,6 +33,7 @@ pub use relay::{Answer, Asked};
 use order::Order;
 use path::Observation;
 use relay::Relaying;
+use spray::Sprays;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -50,7 +52,7 @@ use crate::nat::Sightings;
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Fragments, Locator, Origin, PathStatus};
+use crate::path::{Fragments, Locator, Origin, PathStatus, SocketId};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
@@ -73,6 +75,8 @@ pub struct Settings {
     /// Whether peers are told, and believed, addresses that were not configured: without it, only what is dialled and what
     /// comes in becomes a path.
     pub punch: bool,
+    /// Whether many ports are tried where a NAT gives them out at random, within the bounds of [`crate::path::SprayStatus`].
+    pub spray: bool,
     /// How much it relays; `None`: it is no relay.
     pub relay: Option<RelayRates>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
@@ -103,6 +107,8 @@ pub struct Transmit {
     pub datagram: Vec<u8>,
     /// Whether it may be cut on its way.
     pub fragments: Fragments,
+    /// The socket that it leaves by.
+    pub socket: SocketId,
 }
 
 /// The protocol machine.
@@ -132,6 +138,7 @@ pub struct Node {
     observed: Vec<Observation>,
     /// What those tell of the NAT before us.
     sightings: Sightings,
+    sprays: Sprays,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Addresses of this machine on the LANs that it looks for neighbours on.
@@ -210,6 +217,7 @@ impl Node {
             outer: Vec::new(),
             observed: Vec::new(),
             sightings: Sightings::default(),
+            sprays: Sprays::default(),
             neighbours: BTreeMap::new(),
             lan_addresses: Vec::new(),
             relays: Vec::new(),
@@ -288,6 +296,7 @@ impl Node {
                 Timer::Retry(peer) => self.retry(peer, now),
                 Timer::Carry(peer) => self.handle_carry_due(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
+                Timer::Spray => self.handle_spray_due(now),
             }
         }
     }
@@ -415,7 +424,7 @@ impl Node {
         }
         if self.transmits.len() < self.max_queued() {
             self.sightings.note_sent(to.address);
-            self.transmits.push_back(Transmit { destination: to.address, datagram, fragments });
+            self.transmits.push_back(Transmit { destination: to.address, datagram, fragments, socket: to.socket });
         }
     }
 

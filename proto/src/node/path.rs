@@ -37,6 +37,7 @@ impl Node {
         // Told anew without news, or for the first time, when first datagrams are on their way already.
         if !self.local.is_empty() && self.local != addresses {
             self.sightings.forget();
+            self.sprays.forgive();
         }
         self.local.clear();
         self.local.extend_from_slice(addresses);
@@ -88,6 +89,7 @@ impl Node {
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
             self.seek_relays(id, now);
         }
+        self.offer_spray(id, now);
         self.touch_relay(id, now);
         match change {
             Some(Change::Active(locator)) => self.move_to(id, locator, now),

@@ -4,7 +4,7 @@
 //! with it, whether or not policy lets them talk to the relay itself.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ impl Node {
         &mut self,
         relay: PeerId,
         channel: Channel,
-        target: &PublicKey,
+        (target, seen_at): (&PublicKey, Option<IpAddr>),
         source: Locator,
         now: Instant,
     ) {
@@ -147,8 +147,12 @@ impl Node {
         let carried = Some(source.address).filter(|_| source.is_carried());
         let Some(address) = self.relay_address(relay).map(|address| carried.unwrap_or(address)) else { return };
         let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
-        let locator = Locator { address, channel: Some(channel) };
-        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        let locator = Locator { channel: Some(channel), ..Locator::from(address) };
+        let Some(peer) = self.peer_mut(id) else { return };
+        if let Some(IpAddr::V4(seen_at)) = seen_at {
+            peer.seen_at = Some(seen_at);
+        }
+        let Some(live) = peer.live.as_mut() else { return };
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
         live.paths.add(locator, Origin::Relay, now);
@@ -218,8 +222,10 @@ impl Node {
         match self.open_channel(from, target) {
             Ok((channel, to, back)) => {
                 let Some(source) = self.peer(from).map(|peer| peer.key) else { return };
-                self.send_control_to(from, &Control::RelayOpened { channel, target: *target }, asked_at, now);
-                self.send_control(to, &Control::RelayOpened { channel: back, target: source }, now);
+                let (asked, asking) = (self.seen_at(to), self.seen_at(from));
+                let opened = Control::RelayOpened { channel, target: *target, seen_at: asked };
+                self.send_control_to(from, &opened, asked_at, now);
+                self.send_control(to, &Control::RelayOpened { channel: back, target: source, seen_at: asking }, now);
             }
             Err(reason) => {
                 self.send_control_to(from, &Control::RelayRefused { target: *target, reason }, asked_at, now);

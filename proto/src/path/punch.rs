@@ -26,6 +26,8 @@ pub(crate) struct Punching {
     pub(crate) told: Rounds,
     /// Volleys at forecasts of its own.
     pub(crate) fired: Rounds,
+    /// When it was offered a spray.
+    pub(crate) offered: Option<Instant>,
 }
 
 /// Rounds of one side.

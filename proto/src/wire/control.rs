@@ -45,6 +45,13 @@ pub enum Control {
         /// Where they will be.
         forecast: Forecast,
     },
+    /// Between a node before whose NAT nobody can foretell a port and one that keeps its port: about a spray.
+    Spray {
+        /// What is said of it.
+        step: SprayStep,
+        /// In an offer, where the sender is seen, of which only the IP address counts; in an answer, where it is reached.
+        address: SocketAddr,
+    },
     /// To a relay: open a channel to the holder of this key.
     RelayOpen {
         /// Whose.
@@ -57,6 +64,8 @@ pub enum Control {
         channel: Channel,
         /// At the other end.
         target: PublicKey,
+        /// From which address the relay has the other end's datagrams; `None` where that says nothing, as over TLS.
+        seen_at: Option<IpAddr>,
     },
     /// From a relay: there is no such channel, or no longer.
     RelayRefused {
@@ -75,6 +84,15 @@ pub enum Control {
     },
     /// No longer: send through this session.
     DirectWithdraw,
+}
+
+/// What two nodes say to each other before a spray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SprayStep {
+    /// I would send from many sockets to the one port that your NAT keeps, if you probed ports of mine.
+    Offer = 1,
+    /// I begin to probe yours: send now.
+    Accept = 2,
 }
 
 /// Some of the two IP versions.
@@ -130,6 +148,7 @@ const RELAY_OPEN: u8 = 5;
 const RELAY_OPENED: u8 = 6;
 const RELAY_REFUSED: u8 = 7;
 const NEXT_MAPPINGS: u8 = 11;
+const SPRAY: u8 = 12;
 const DIRECT_OFFER: u8 = 8;
 const DIRECT_WITHDRAW: u8 = 9;
 
@@ -150,7 +169,14 @@ impl Control {
             RELAY_OPEN => Some(Self::RelayOpen { target: key(body)? }),
             RELAY_OPENED => {
                 let channel = Channel(u32::from_le_bytes(*body.first_chunk()?));
-                Some(Self::RelayOpened { channel, target: key(body.get(4..)?)? })
+                let seen_at = body.get(36..).and_then(<[u8]>::first_chunk::<16>);
+                let seen_at = seen_at.map(|bytes| IpAddr::from(*bytes).to_canonical());
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(*ip));
+                Some(Self::RelayOpened { channel, target: key(body.get(4..)?)?, seen_at })
+            }
+            SPRAY => {
+                let (step, rest) = body.split_first()?;
+                Some(Self::Spray { step: SprayStep::of(*step)?, address: address(rest)? })
             }
             RELAY_REFUSED => {
                 let (reason, rest) = body.split_first()?;
@@ -191,8 +217,12 @@ impl Control {
                 write(&mut out, NEXT_MAPPINGS, &[&step.get().to_le_bytes(), &address::to_bytes(*first)]);
             }
             Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
-            Self::RelayOpened { channel, target } => {
+            Self::RelayOpened { channel, target, seen_at } => {
                 write(&mut out, RELAY_OPENED, &[&channel.0.to_le_bytes(), &target.0]);
+                out.extend(seen_at.iter().flat_map(|ip| address::ip_bytes(*ip)));
+            }
+            Self::Spray { step, address } => {
+                write(&mut out, SPRAY, &[&[*step as u8], &address::to_bytes(*address)]);
             }
             Self::RelayRefused { target, reason } => {
                 write(&mut out, RELAY_REFUSED, &[&[*reason as u8], &target.0]);
@@ -204,6 +234,16 @@ impl Control {
             Self::DirectWithdraw => out.push(DIRECT_WITHDRAW),
         }
         out
+    }
+}
+
+impl SprayStep {
+    const fn of(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Offer),
+            2 => Some(Self::Accept),
+            _ => None,
+        }
     }
 }
 
@@ -277,8 +317,15 @@ mod tests {
                 Some(Control::NextMappings { forecast })
             }),
             key.clone().prop_map(|target| Control::RelayOpen { target }),
-            (any::<u32>(), key.clone())
-                .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
+            (any::<u32>(), key.clone(), addresses()).prop_map(|(channel, target, known)| {
+                let seen_at = known.first().map(|(_, address)| address.ip());
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(*ip));
+                Control::RelayOpened { channel: Channel(channel), target, seen_at }
+            }),
+            (proptest::sample::select(vec![SprayStep::Offer, SprayStep::Accept]), addresses()).prop_filter_map(
+                "an address",
+                |(step, known)| Some(Control::Spray { step, address: known.first()?.1 })
+            ),
             (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),
             (any::<[bool; 2]>(), addresses()).prop_map(|([v4, v6], addresses)| Control::DirectOffer {
                 ready: Families { v4, v6 },
