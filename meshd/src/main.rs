@@ -11,6 +11,7 @@ mod lan;
 mod nat;
 mod report;
 mod resolver;
+mod spray;
 mod state;
 mod sys;
 mod tls;

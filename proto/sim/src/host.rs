@@ -74,7 +74,8 @@ struct QueueSocket {
 impl Socket for QueueSocket {
     fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
         for batch in batches {
-            self.sent.extend(batch.datagrams().map(|datagram| (batch.destination(), batch.socket(), datagram.to_vec())));
+            self.sent
+                .extend(batch.datagrams().map(|datagram| (batch.destination(), batch.socket(), datagram.to_vec())));
         }
         SocketSend::Sent(batches.len())
     }

@@ -65,7 +65,8 @@ impl Host {
             return Cow::Borrowed(&self.interfaces);
         }
         let first = self.interfaces.iter().find(|interface| interface.address.is_ipv4()).copied();
-        let beside = |port| first.map(|first| Interface { address: SocketAddr::new(first.address.ip(), port), ..first });
+        let beside =
+            |port| first.map(|first| Interface { address: SocketAddr::new(first.address.ip(), port), ..first });
         self.interfaces.iter().copied().chain(self.spray.ports().filter_map(beside)).collect()
     }
 

@@ -60,14 +60,7 @@ impl SendBatch {
     #[must_use]
     pub fn new() -> Self {
         let buffer = vec![0; MAX_SEND].into_boxed_slice();
-        Self {
-            buffer,
-            used: 0,
-            count: 0,
-            stride: 0,
-            closed: false,
-            destination: Destination::from(NOWHERE),
-        }
+        Self { buffer, used: 0, count: 0, stride: 0, closed: false, destination: Destination::from(NOWHERE) }
     }
 
     /// Whether `count` datagrams, all `len` long but a perhaps shorter last one, may follow what is in the batch.
@@ -309,7 +302,11 @@ impl RecvBatch {
     #[must_use]
     pub fn new() -> Self {
         let memory = vec![0; SLOT_STRIDE * RECV_SLOTS].into_boxed_slice();
-        Self { memory, metas: [RecvMeta { len: 0, stride: 1, source: NOWHERE, socket: SocketId::MAIN }; RECV_SLOTS], filled: 0 }
+        Self {
+            memory,
+            metas: [RecvMeta { len: 0, stride: 1, source: NOWHERE, socket: SocketId::MAIN }; RECV_SLOTS],
+            filled: 0,
+        }
     }
 
     /// Offset of slot `slot` in [`memory`](Self::memory_mut).

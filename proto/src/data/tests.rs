@@ -216,7 +216,12 @@ impl Socket for Network {
             batch.memory_mut()[start..start + bytes.len()].copy_from_slice(bytes);
         }
         let source = remote(ALICE);
-        batch.set_filled(messages.iter().map(|(bytes, stride)| RecvMeta { len: bytes.len(), stride: *stride, source, socket: SocketId::MAIN }))
+        batch.set_filled(messages.iter().map(|(bytes, stride)| RecvMeta {
+            len: bytes.len(),
+            stride: *stride,
+            source,
+            socket: SocketId::MAIN,
+        }))
     }
 }
 

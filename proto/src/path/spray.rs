@@ -50,6 +50,17 @@ pub enum SpraySide {
     Probes,
 }
 
+impl SpraySide {
+    /// Its name in status output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opens => "opens",
+            Self::Probes => "probes",
+        }
+    }
+}
+
 /// How a spray ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SprayEnd {

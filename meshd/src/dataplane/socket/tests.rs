@@ -360,7 +360,7 @@ fn a_message_that_was_cut_off_leaves_an_empty_slot() {
     let whole = udp::Received { len: 300, stride: Some(100), source, truncated: false };
     let mut stats = ReceiveStats::default();
     let lens = [whole, udp::Received { truncated: true, ..whole }, udp::Received { source: None, ..whole }, whole]
-        .map(|message| meta_of(message, &mut stats).len);
+        .map(|message| meta_of(message, SocketId::MAIN, &mut stats).len);
     assert_eq!(lens, [300, 0, 0, 300]);
     assert_eq!(stats, ReceiveStats { messages: 4, merged: 2, cut_off: 2, failed: 0 });
 }
