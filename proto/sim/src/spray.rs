@@ -71,10 +71,10 @@ impl Host {
     }
 
     pub(crate) fn spray(&mut self, event: &Event, now: Instant) {
-        match event {
-            Event::SprayWanted { peer, target } => self.open_spray(*peer, *target, now),
-            Event::SprayEnded { .. } => self.spray.open.clear(),
-            _ => {}
+        if let Event::SprayWanted { peer, target } = event {
+            self.open_spray(*peer, *target, now);
+        } else if matches!(event, Event::SprayEnded { .. }) {
+            self.spray.open.clear();
         }
     }
 

@@ -91,6 +91,17 @@ fn a_way_that_was_met_lasts_while_it_is_used() {
 }
 
 #[test]
+fn an_edge_that_has_moved_to_another_nat_is_met_there() {
+    let (mut world, edges) = world(7, &[NatPlan::SYMMETRIC, NatPlan::HOME]);
+    talk(&mut world, &edges[0], &edges[1], 1);
+    let site = world.add_site(SitePlan::behind(NatPlan::SYMMETRIC));
+    world.replug(&edges[0], vec![Interface { site, address: ([10, 1, 1, 1], 6374).into() }]);
+    world.run_for(Duration::from_secs(5));
+    talk(&mut world, &edges[0], &edges[1], 2 * ALL_OF_IT);
+    assert!(is_direct(&mut world, &edges[0], &edges[1]));
+}
+
+#[test]
 fn two_edges_with_random_ports_do_not_try_and_stay_at_a_relay() {
     let (mut world, edges) = world(2, &[NatPlan::SYMMETRIC; 2]);
     let before = world.load(&edges[1]).sent.datagrams;

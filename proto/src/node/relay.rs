@@ -162,6 +162,7 @@ impl Node {
         if let Some(message) = waiting {
             self.transmit(locator, message);
         }
+        self.send_offer(id, now);
         self.tend_paths(id, now);
     }
 

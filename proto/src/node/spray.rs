@@ -104,14 +104,32 @@ impl Node {
 
     /// Offers a peer a spray, if nothing else has led to it.
     pub(super) fn offer_spray(&mut self, id: PeerId, now: Instant) {
-        let Some(address) = self.sightings.random() else { return };
-        if !self.may_spray(id) || self.sprays.is_paused(id, now) {
+        if self.sightings.random().is_none() || !self.may_spray(id) || self.sprays.is_paused(id, now) {
             return;
         }
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         let is_due = live.punching.offered.is_none_or(|at| now - at >= OFFER_PAUSE);
         if is_due && live.paths.has_tried_in_vain() && live.paths.sound(now).is_some() {
-            live.punching.offered = Some(now);
+            (live.punching.offered, live.punching.is_offer_due) = (Some(now), true);
+            self.question_channel(id, now);
+        }
+    }
+
+    /// Asks the relay that the data goes through for its channel once more: it then tells both sides where it has the other now.
+    fn question_channel(&mut self, id: PeerId, now: Instant) {
+        let remote = self.peer(id).and_then(|peer| peer.remote);
+        let Some(relay) = remote.and_then(|remote| self.relay_at(remote.address)) else { return };
+        if let Some(place) = self.peer(relay).and_then(|relay| relay.remote) {
+            self.open_channel_at(relay, id, place, now);
+        }
+    }
+
+    /// The relay has told where it has the peer, and the peer where it has us.
+    pub(super) fn send_offer(&mut self, id: PeerId, now: Instant) {
+        let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
+        let is_due = live.is_some_and(|live| std::mem::take(&mut live.punching.is_offer_due));
+        let address = self.sightings.random().filter(|_| is_due && self.may_spray(id));
+        if let Some(address) = address {
             self.send_control(id, &Control::Spray { step: SprayStep::Offer, address }, now);
         }
     }
