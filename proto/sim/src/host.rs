@@ -35,11 +35,14 @@ pub struct Host {
 }
 
 /// A datagram that leaves a machine.
-pub(crate) struct Sent {
-    pub(crate) destination: SocketAddr,
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where to.
+    pub destination: SocketAddr,
     /// The port that it leaves by, if not the interface's own.
-    pub(crate) port: Option<u16>,
-    pub(crate) datagram: Vec<u8>,
+    pub port: Option<u16>,
+    /// UDP payload.
+    pub datagram: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -124,8 +127,13 @@ impl Host {
         self.device.to_read.push_back(packet);
     }
 
-    /// A datagram arrives at a port.
-    pub(crate) fn deliver(&mut self, source: SocketAddr, port: u16, datagram: Vec<u8>, now: Instant) {
+    /// A datagram arrives at the node's port.
+    pub fn deliver(&mut self, source: SocketAddr, datagram: Vec<u8>) {
+        self.socket.arrived.push_back((source, SocketId::MAIN, datagram));
+    }
+
+    /// A datagram arrives at some port.
+    pub(crate) fn deliver_at(&mut self, source: SocketAddr, port: u16, datagram: Vec<u8>, now: Instant) {
         match self.spray.take(port) {
             Taken::By(socket) => self.socket.arrived.push_back((source, socket, datagram)),
             Taken::Guess(socket) => self.handle_guess(source, socket, port, &datagram, now),
@@ -134,7 +142,7 @@ impl Host {
     }
 
     /// Runs everything that can run now, and returns what it sends.
-    pub(crate) fn run(&mut self, now: Instant) -> Vec<Sent> {
+    pub fn run(&mut self, now: Instant) -> Vec<Sent> {
         self.node.handle_timeout(now);
         self.drain(now);
         let is_idle = self.socket.arrived.is_empty() && self.device.to_read.is_empty();

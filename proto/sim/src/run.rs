@@ -89,7 +89,7 @@ impl World {
             Owner::Machine(number) => {
                 let machine = self.machine(number);
                 let Some(host) = machine.host.as_mut().filter(|_| machine.asleep.is_none()) else { return };
-                host.deliver(arrival.source, arrival.port, arrival.datagram, now);
+                host.deliver_at(arrival.source, arrival.port, arrival.datagram, now);
                 self.step_number(number);
             }
         }
