@@ -9,7 +9,7 @@ use super::Node;
 use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
-use crate::path::{Change, Locator, Origin};
+use crate::path::{Change, Locator, Origin, SocketId};
 use crate::peer::{Carrier, Peer};
 use crate::time::Instant;
 use crate::timer::Timer;
@@ -236,7 +236,8 @@ impl Node {
 
     /// A peer tells from where our probe came.
     pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, source: Locator, now: Instant) {
-        if !is_of_use_to_others(address.ip()) {
+        // Others reach nothing by the mapping of a socket that was opened for one peer.
+        if !is_of_use_to_others(address.ip()) || source.socket != SocketId::MAIN {
             return;
         }
         // Whoever stands behind a NAT, or in our LAN, may see us as nobody else does.
