@@ -36,11 +36,9 @@ pub fn expected(one: &Class, other: &Class) -> Way {
     if is_direct { Way::Direct } else { Way::Relayed }
 }
 
-/// Whether the two meet by many tries only: one keeps its port, and the ports of the other are anybody's guess. Members with IPv6
-/// reach their relays over it, and do not learn what their NAT does.
+/// Whether the two meet by many tries only: one keeps its port, and the ports of the other are anybody's guess.
 fn are_sprayed(one: &Class, other: &Class) -> bool {
-    let v4 = |class: &Class| udp(class, Family::V4).filter(|_| class.v6.is_none());
-    let (Some(one), Some(other)) = (v4(one), v4(other)) else { return false };
+    let (Some(one), Some(other)) = (udp(one, Family::V4), udp(other, Family::V4)) else { return false };
     let is_kept = |nat: Behaviour| nat.mapping == Mapping::EndpointIndependent;
     !meets(one, other) && ((is_kept(one) && !is_known(other)) || (is_kept(other) && !is_known(one)))
 }
@@ -237,6 +235,10 @@ impl Edge<'_> {
 
     /// Whether it has probed ports of another in vain, or had too few probes left for it, by what its log says.
     fn has_spent(&self, to: &Self) -> bool {
+        if self.class.v6.is_some() && self.daemon.status().nat_class().is_none() {
+            // It has met its relays over IPv6 alone, and does not know what its NAT does.
+            return true;
+        }
         let log = self.daemon.log();
         let ends = || log.lines().filter_map(|line| Some((line, line.split_once("spray ")?.1)));
         let sent = |text: &str| text.split_once(" of ")?.0.rsplit(' ').next()?.parse::<usize>().ok();

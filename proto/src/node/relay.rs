@@ -4,7 +4,7 @@
 //! with it, whether or not policy lets them talk to the relay itself.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ impl Node {
         &mut self,
         relay: PeerId,
         channel: Channel,
-        (target, seen_at): (&PublicKey, Option<IpAddr>),
+        (target, seen_at): (&PublicKey, Option<Ipv4Addr>),
         source: Locator,
         now: Instant,
     ) {
@@ -149,9 +149,7 @@ impl Node {
         let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
         let locator = Locator { channel: Some(channel), ..Locator::from(address) };
         let Some(peer) = self.peer_mut(id) else { return };
-        if let Some(IpAddr::V4(seen_at)) = seen_at {
-            peer.seen_at = Some(seen_at);
-        }
+        peer.seen_at = seen_at.or(peer.seen_at);
         let Some(live) = peer.live.as_mut() else { return };
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
@@ -223,7 +221,7 @@ impl Node {
         match self.open_channel(from, target) {
             Ok((channel, to, back)) => {
                 let Some(source) = self.peer(from).map(|peer| peer.key) else { return };
-                let (asked, asking) = (self.seen_at(to), self.seen_at(from));
+                let (asked, asking) = (self.seen_at(to, now), self.seen_at(from, now));
                 let opened = Control::RelayOpened { channel, target: *target, seen_at: asked };
                 self.send_control_to(from, &opened, asked_at, now);
                 self.send_control(to, &Control::RelayOpened { channel: back, target: source, seen_at: asking }, now);

@@ -8,7 +8,7 @@
 //! spray at a time, and not more in an hour than [`SPRAY_PROBES`](crate::path::SPRAY_PROBES) in all.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rand_chacha::rand_core::Rng as _;
 
@@ -260,9 +260,12 @@ impl Node {
         is_of_use_to_others(ip) && seen_at == Some(ip)
     }
 
-    /// From where a member's datagrams come, for those that it is relayed to.
-    pub(super) fn seen_at(&self, id: PeerId) -> Option<IpAddr> {
-        let remote = self.peer(id)?.remote.filter(|remote| remote.channel.is_none() && !remote.is_carried());
-        remote.map(|remote| remote.address.ip())
+    /// The IPv4 address at which a member has answered, for those that it is relayed to: sprays are for NATs.
+    pub(super) fn seen_at(&self, id: PeerId, now: Instant) -> Option<Ipv4Addr> {
+        let answered = self.peer(id)?.live.as_ref()?.paths.proven(now);
+        answered.filter(|address| !address.ip().is_loopback()).find_map(|address| match address.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        })
     }
 }

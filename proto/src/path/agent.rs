@@ -373,6 +373,13 @@ impl Paths {
         self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
     }
 
+    /// Where the peer itself has answered, and does still: the data's path first.
+    pub(crate) fn proven(&self, now: Instant) -> impl Iterator<Item = SocketAddr> {
+        let is_proven = move |path: &&Path| path.locator.channel.is_none() && path.works(now);
+        let others = self.all.iter().filter(|path| self.active != Some(path.locator));
+        self.active_path().into_iter().chain(others).filter(is_proven).map(|path| path.locator.address)
+    }
+
     /// Whether this is a candidate.
     pub(crate) fn knows(&self, locator: Locator) -> bool {
         self.all.iter().any(|path| path.locator == locator)

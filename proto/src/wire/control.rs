@@ -3,7 +3,7 @@
 //! The first byte is the kind. A receiver ignores kinds and trailing bytes that it does not know, so that later versions
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
@@ -64,8 +64,8 @@ pub enum Control {
         channel: Channel,
         /// At the other end.
         target: PublicKey,
-        /// From which address the relay has the other end's datagrams; `None` where that says nothing, as over TLS.
-        seen_at: Option<IpAddr>,
+        /// Where the other end has answered the relay; `None` where it has not over IPv4.
+        seen_at: Option<Ipv4Addr>,
     },
     /// From a relay: there is no such channel, or no longer.
     RelayRefused {
@@ -169,9 +169,9 @@ impl Control {
             RELAY_OPEN => Some(Self::RelayOpen { target: key(body)? }),
             RELAY_OPENED => {
                 let channel = Channel(u32::from_le_bytes(*body.first_chunk()?));
-                let seen_at = body.get(36..).and_then(<[u8]>::first_chunk::<16>);
-                let seen_at = seen_at.map(|bytes| IpAddr::from(*bytes).to_canonical());
-                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(*ip));
+                let seen_at = body.get(36..).and_then(<[u8]>::first_chunk::<4>);
+                let seen_at = seen_at.map(|bytes| Ipv4Addr::from(*bytes));
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(IpAddr::V4(*ip)));
                 Some(Self::RelayOpened { channel, target: key(body.get(4..)?)?, seen_at })
             }
             SPRAY => {
@@ -219,7 +219,7 @@ impl Control {
             Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
             Self::RelayOpened { channel, target, seen_at } => {
                 write(&mut out, RELAY_OPENED, &[&channel.0.to_le_bytes(), &target.0]);
-                out.extend(seen_at.iter().flat_map(|ip| address::ip_bytes(*ip)));
+                out.extend(seen_at.iter().flat_map(Ipv4Addr::octets));
             }
             Self::Spray { step, address } => {
                 write(&mut out, SPRAY, &[&[*step as u8], &address::to_bytes(*address)]);
@@ -317,9 +317,8 @@ mod tests {
                 Some(Control::NextMappings { forecast })
             }),
             key.clone().prop_map(|target| Control::RelayOpen { target }),
-            (any::<u32>(), key.clone(), addresses()).prop_map(|(channel, target, known)| {
-                let seen_at = known.first().map(|(_, address)| address.ip());
-                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(*ip));
+            (any::<u32>(), key.clone(), any::<Option<Ipv4Addr>>()).prop_map(|(channel, target, seen_at)| {
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(IpAddr::V4(*ip)));
                 Control::RelayOpened { channel: Channel(channel), target, seen_at }
             }),
             (proptest::sample::select(vec![SprayStep::Offer, SprayStep::Accept]), addresses()).prop_filter_map(
