@@ -9,6 +9,7 @@ use proto::data::{Device, DeviceSend, Socket, SocketSend};
 use proto::packet::checksum::{write_ipv4_header, write_partial};
 use proto::packet::layout::Layout;
 use proto::packet::{Gso, Offload, Part};
+use proto::path::SocketId;
 
 /// Bytes of an inner packet: the tunnel's default MTU.
 pub(crate) const MTU: usize = 1420;
@@ -144,6 +145,6 @@ impl Socket for MemorySocket {
         if let Some(slot) = batch.memory_mut().get_mut(start..start + bytes.len()) {
             slot.copy_from_slice(&bytes);
         }
-        batch.set_filled([RecvMeta { len: bytes.len(), stride, source: self.source }])
+        batch.set_filled([RecvMeta { len: bytes.len(), stride, source: self.source, socket: SocketId::MAIN }])
     }
 }

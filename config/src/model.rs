@@ -149,6 +149,8 @@ pub struct NatConfig {
     pub stun_servers: Vec<PublicAddress>,
     /// Whether to open ways to peers through NATs on both sides.
     pub punch: bool,
+    /// Whether many ports are tried where a NAT gives them out at random; not without `punch`.
+    pub spray: bool,
 }
 
 impl NatConfig {

@@ -217,13 +217,13 @@ fn nat(reader: &mut Reader<'_>, root: &DeTable<'_>) -> NatConfig {
     const MOST: usize = NatConfig::MAX_STUN_SERVERS;
     let section = reader.section(root, &shape::NAT);
     let mut on = |key: &str| reader.optional(section, key, scalar::switch).is_none_or(|on| on.value);
-    let (port_mapping, punch) = (on("port_mapping"), on("punch"));
+    let (port_mapping, punch, spray) = (on("port_mapping"), on("punch"), on("spray"));
     let servers = reader.list(section, "stun_servers", address::stun_server);
     if let Some(extra) = servers.get(MOST) {
         let fault = Fault::new(format!("names more than {MOST} servers"));
         reader.report_key(section, "stun_servers", extra.at, fault.help("keep two or three that answer reliably"));
     }
-    NatConfig { port_mapping, stun_servers: servers.into_iter().map(|server| server.value).collect(), punch }
+    NatConfig { port_mapping, stun_servers: servers.into_iter().map(|server| server.value).collect(), punch, spray }
 }
 
 fn relay(reader: &mut Reader<'_>, root: &DeTable<'_>) -> RelayConfig {

@@ -32,7 +32,7 @@ pub(crate) const LAN: Shape = one(
         "implicit_community",
     ],
 );
-pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punch"]);
+pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punch", "spray"]);
 pub(crate) const RELAY: Shape = one("relay", &["rate", "member_rate"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
 pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "without", "cipher"]);

@@ -35,6 +35,7 @@ use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
 use crate::resume::Resume;
+use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::{Surroundings, Tls};
@@ -271,6 +272,7 @@ fn start(
         Ok(settings) => Lan::start(settings, node.drops(), clock),
         Err(error) => return Err(Box::new((host, error))),
     };
+    let extras = udp.extras();
     let (tls_port, underlay) = (parts.port, parts.underlay.clone());
     let resume = match Resume::new() {
         Ok(resume) => resume,
@@ -308,6 +310,7 @@ fn start(
         nat,
         lan,
         outer: Outer::default(),
+        spray: Spray::new(extras, clock.now()),
         tls,
         timestamps,
         reporter,
@@ -386,6 +389,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         // Whoever can be dialled need not keep a way open.
         port: parts.port,
         punch: config.nat.punch,
+        spray: config.nat.spray,
         relay: own.relays().then_some(relay_rates(config)),
         lan: lan_policy(config),
         mtu: parts.mtu,

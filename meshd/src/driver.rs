@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::data::{Published, Punt};
 use proto::event::Event;
 use proto::id::PeerId;
-use proto::node::Node;
+use proto::node::{Node, Transmit};
 use proto::path::Origin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -20,9 +20,10 @@ use crate::dataplane::socket::UdpSender;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
-use crate::report::{Reporter, disconnect_text, reply};
+use crate::report::{Reporter, disconnect_text, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
+use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::Tls;
@@ -52,6 +53,7 @@ pub(crate) struct Driver {
     pub(crate) nat: Nat,
     pub(crate) lan: Lan,
     pub(crate) outer: Outer,
+    pub(crate) spray: Spray,
     pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
@@ -158,6 +160,7 @@ impl Driver {
                     self.outer.note(event);
                     self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
+                heard = self.spray.heard() => self.handle_heard(&heard),
                 news = self.lan.next() => self.handle_lan_news(&news),
                 relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
@@ -180,8 +183,8 @@ impl Driver {
             Err(error) => self.reporter.state_error(&error),
         }
         while let Some(transmit) = self.node.poll_transmit() {
-            let (destination, fragments) = (transmit.destination, transmit.fragments);
-            if let Err(error) = self.sender.send_as(&transmit.datagram, destination, fragments) {
+            let Transmit { destination, fragments, socket, .. } = transmit;
+            if let Err(error) = self.sender.send_by(socket, &transmit.datagram, destination, fragments) {
                 if error.raw_os_error() == Some(libc::EMSGSIZE) {
                     self.node.handle_too_long(destination, transmit.datagram.len(), self.clock.now());
                     continue;
@@ -204,6 +207,7 @@ impl Driver {
             }
             self.handle_event(&event);
         }
+        self.sweep_sockets();
         if carried {
             // What waited for it.
             self.drain();
@@ -238,6 +242,14 @@ impl Driver {
                 tracing::warn!(peer, %source, %reason, "handshake refused");
             }
             Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
+            Event::SprayWanted { peer, target } => {
+                tracing::debug!(peer = name(peer), %target, "spray");
+                self.open_spray(*peer, *target);
+            }
+            Event::SprayEnded { peer, status } => {
+                tracing::info!(peer = name(peer), spray = %spray_text(status), "spray ended");
+                self.close_spray();
+            }
             Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {

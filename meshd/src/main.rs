@@ -12,6 +12,7 @@ mod nat;
 mod report;
 mod resolver;
 mod resume;
+mod spray;
 mod state;
 mod sys;
 mod tls;

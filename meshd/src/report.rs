@@ -6,7 +6,7 @@ mod history;
 mod netcheck;
 mod paths;
 
-pub(crate) use history::disconnect_text;
+pub(crate) use history::{disconnect_text, spray_text};
 pub(crate) use paths::reply;
 
 use std::collections::BTreeMap;

@@ -32,7 +32,15 @@ pub fn expected(one: &Class, other: &Class) -> Way {
         return Way::Tls;
     }
     let meets = |family| udp(one, family).zip(udp(other, family)).is_some_and(|(one, other)| meets(one, other));
-    if Family::BOTH.into_iter().any(meets) { Way::Direct } else { Way::Relayed }
+    let is_direct = Family::BOTH.into_iter().any(meets) || are_sprayed(one, other);
+    if is_direct { Way::Direct } else { Way::Relayed }
+}
+
+/// Whether the two meet by many tries only: one keeps its port, and the ports of the other are anybody's guess.
+fn are_sprayed(one: &Class, other: &Class) -> bool {
+    let (Some(one), Some(other)) = (udp(one, Family::V4), udp(other, Family::V4)) else { return false };
+    let is_kept = |nat: Behaviour| nat.mapping == Mapping::EndpointIndependent;
+    !meets(one, other) && ((is_kept(one) && !is_known(other)) || (is_kept(other) && !is_known(one)))
 }
 
 /// What stands before a class does to UDP of a family; none where it has not that family, or UDP does not pass.
@@ -50,14 +58,18 @@ fn udp(class: &Class, family: Family) -> Option<Behaviour> {
 /// Whether two NATs let each other's hosts in, once each has sent to where the other may be (RFC 4787 §4.1, §5): each must know the
 /// other's outer port, unless its own filter does not ask for ports.
 fn meets(one: Behaviour, other: Behaviour) -> bool {
-    let is_known = |nat: Behaviour| match nat.mapping {
-        Mapping::EndpointIndependent | Mapping::EndpointDependent(Allocation::Sequential(_)) => true,
-        Mapping::AddressDependent | Mapping::EndpointDependent(Allocation::Random) => false,
-    };
     let is_reached = |one: Behaviour, by: Behaviour| {
         one.mapping == Mapping::EndpointIndependent && (one.filtering < Filtering::EndpointDependent || is_known(by))
     };
     is_reached(one, other) || is_reached(other, one) || (is_known(one) && is_known(other))
+}
+
+/// Whether the outer port towards a new destination can be told.
+const fn is_known(nat: Behaviour) -> bool {
+    match nat.mapping {
+        Mapping::EndpointIndependent | Mapping::EndpointDependent(Allocation::Sequential(_)) => true,
+        Mapping::AddressDependent | Mapping::EndpointDependent(Allocation::Random) => false,
+    }
 }
 
 /// What became of a pair.
@@ -73,6 +85,8 @@ pub struct Met {
     pub first_byte: Duration,
     /// From the same moment until both sent directly.
     pub direct: Option<Duration>,
+    /// Whether they were to meet by tries, and these were spent in vain or before.
+    pub is_spent: bool,
 }
 
 /// Edges of two lists of classes, up, and in touch with three public members.
@@ -105,6 +119,9 @@ const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// The longest that a direct way may take, where there is one.
 const DIRECT: Duration = Duration::from_secs(20);
+
+/// A member that has sent so many probes this hour makes no further tries.
+const ENOUGH: usize = 768;
 
 /// How long a pair that should be relayed is given to be so.
 const RELAYED: Duration = Duration::from_secs(4);
@@ -200,7 +217,8 @@ impl<'a> Meeting<'a> {
             direct = (one.way_to(other).max(other.way_to(one)) == Way::Direct).then(|| started.elapsed());
         }
         let way = one.way_to(other).max(other.way_to(one));
-        Met { one: one.class, other: other.class, way, first_byte, direct }
+        let is_spent = are_sprayed(&one.class, &other.class) && (one.has_spent(other) || other.has_spent(one));
+        Met { one: one.class, other: other.class, way, first_byte, direct, is_spent }
     }
 }
 
@@ -213,6 +231,20 @@ impl Edge<'_> {
             let class = verdict(&self.class);
             (is_found && (class.is_none() || status.nat_class().as_deref() == class)).then_some(())
         });
+    }
+
+    /// Whether it has probed ports of another in vain, or had too few probes left for it, by what its log says.
+    fn has_spent(&self, to: &Self) -> bool {
+        if self.class.v6.is_some() && self.daemon.status().nat_class().is_none() {
+            // It has met its relays over IPv6 alone, and does not know what its NAT does.
+            return true;
+        }
+        let log = self.daemon.log();
+        let ends = || log.lines().filter_map(|line| Some((line, line.split_once("spray ")?.1)));
+        let sent = |text: &str| text.split_once(" of ")?.0.rsplit(' ').next()?.parse::<usize>().ok();
+        let probes = ends().filter(|(line, _)| line.contains(" probes")).filter_map(|(_, text)| sent(text));
+        let is_missed = ends().any(|(line, text)| line.contains(&to.name) && text.contains("missed, "));
+        is_missed || probes.sum::<usize>() > ENOUGH
     }
 
     /// How its datagrams go to another, by what its log says last. Asking the daemon would cost a process each time.
@@ -300,7 +332,8 @@ mod tests {
             (PortRestricted, Cgn, Way::Direct),
             (AddressRestricted, SymmetricRandom, Way::Direct),
             (PortRestricted, SymmetricSequential, Way::Direct),
-            (PortRestricted, SymmetricRandom, Way::Relayed),
+            (PortRestricted, SymmetricRandom, Way::Direct),
+            (Cgn, SymmetricRandom, Way::Direct),
             (SymmetricSequential, SymmetricSequential, Way::Direct),
             (SymmetricSequential, SymmetricRandom, Way::Relayed),
             (SymmetricRandom, SymmetricRandom, Way::Relayed),

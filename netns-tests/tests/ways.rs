@@ -6,40 +6,47 @@
 use std::time::Duration;
 
 use netns_tests::nat::{Class, Internet, NatKind};
-use netns_tests::ways::{Group, expected};
+use netns_tests::ways::{Group, Met, Way, expected};
 use netns_tests::{Family, Lab, Mesh, figure, in_lab, in_lab_for, ping, wait_until};
 
 /// The longest for all pairs of a group.
 const LIMIT: Duration = Duration::from_secs(240);
 
-fn every_pair_ends_at_its_way(group: Group, lab: &Lab) {
+fn every_pair_ends_at_its_way(group: Group, lab: &Lab) -> Vec<Met> {
     let all = group.meet(lab, Duration::ZERO);
     for met in &all {
         let (first, direct) = (met.first_byte, met.direct);
         figure(&format!("{:?} to {:?}: {:?}, first {first:.0?}, direct {direct:.0?}", met.one, met.other, met.way));
     }
-    let wrong: Vec<_> = all.iter().filter(|met| met.way != expected(&met.one, &met.other)).collect();
+    // Tries at random may fail, and are counted.
+    let is_wrong = |met: &&Met| met.way != expected(&met.one, &met.other) && !met.is_spent;
+    let wrong: Vec<_> = all.iter().filter(is_wrong).collect();
     assert!(!all.is_empty() && wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), all.len());
+    all
 }
 
 #[test]
 fn two_edges_whose_ports_stay_meet_directly() {
-    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Kept, lab));
+    in_lab_for(LIMIT, |lab| drop(every_pair_ends_at_its_way(Group::Kept, lab)));
 }
 
 #[test]
-fn an_edge_whose_ports_stay_meets_one_whose_ports_change_where_filters_or_a_counter_allow() {
-    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Mixed, lab));
+fn an_edge_whose_ports_stay_meets_one_whose_ports_change_directly() {
+    in_lab_for(LIMIT, |lab| {
+        let all = every_pair_ends_at_its_way(Group::Mixed, lab);
+        let direct = all.iter().filter(|met| met.way == Way::Direct).count();
+        assert!(direct * 10 >= all.len() * 7, "{direct} of {}: {all:#?}", all.len());
+    });
 }
 
 #[test]
 fn two_edges_whose_ports_change_meet_directly_where_both_count_and_at_a_relay_otherwise() {
-    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Changing, lab));
+    in_lab_for(LIMIT, |lab| drop(every_pair_ends_at_its_way(Group::Changing, lab)));
 }
 
 #[test]
 fn edges_with_ipv6_meet_over_it_and_those_without_a_family_in_common_at_a_relay() {
-    in_lab_for(LIMIT, |lab| every_pair_ends_at_its_way(Group::Others, lab));
+    in_lab_for(LIMIT, |lab| drop(every_pair_ends_at_its_way(Group::Others, lab)));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What the core tells the shell: things an operator may want to know, and answers to what was asked.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::handshake::HandshakeError;
 use crate::id::{PeerId, PublicKey};
 use crate::member::Denial;
-use crate::path::Locator;
+use crate::path::{Locator, SprayStatus};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,23 @@ pub enum Event {
     CarrierWanted {
         /// The relay.
         peer: PeerId,
+    },
+    /// A spray begins at this side's sockets: the shell opens up to [`SPRAY_SOCKETS`](crate::path::SPRAY_SOCKETS), and sends from each
+    /// one of the probes that [`Node::spray_probes`](crate::node::Node::spray_probes) seals to `target`. What comes to one of
+    /// them it gives to [`Node::handle_datagram`](crate::node::Node::handle_datagram) under a number of its own, keeps
+    /// the socket if the node [uses](crate::node::Node::uses_socket) it then, and closes the others.
+    SprayWanted {
+        /// For whom.
+        peer: PeerId,
+        /// Where that is reached.
+        target: SocketAddr,
+    },
+    /// A spray is over, at either side; sockets that it has not used are closed.
+    SprayEnded {
+        /// With whom.
+        peer: PeerId,
+        /// What came of it.
+        status: SprayStatus,
     },
     /// A probe that the shell asked for was answered.
     ProbeReply {

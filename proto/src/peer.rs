@@ -1,6 +1,6 @@
 //! Run-time state for one remote endpoint. An idle peer is a name, a key and its addresses; all else hangs off [`Live`].
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     pub(crate) resolved: Option<Box<[SocketAddr]>>,
     /// Where it was reached last.
     pub(crate) remote: Option<Locator>,
+    /// Where a relay had it, when it last opened a channel to it.
+    pub(crate) seen_at: Option<Ipv4Addr>,
     /// Carries datagrams for others.
     pub(crate) is_relay: bool,
     /// Whether and where it is reached over TLS.

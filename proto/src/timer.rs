@@ -22,6 +22,8 @@ pub enum Timer {
     Echo(PeerId),
     /// Tell or probe the next peers of those that all are to be.
     Round,
+    /// Send the next probes of a spray, or end it.
+    Spray,
 }
 
 /// When the core wants to be called next, and why.

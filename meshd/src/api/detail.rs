@@ -20,6 +20,8 @@ pub(crate) struct PeerReport {
     pub(crate) handshake: Option<HandshakeLine>,
     /// What this node carries for it, where this node relays.
     pub(crate) relayed: Option<CarriedLine>,
+    /// The last spray between this node and it: many tries against a NAT whose ports are random.
+    pub(crate) spray: Option<SprayLine>,
     /// What happened with it, oldest first; only the newest few are kept.
     pub(crate) history: Vec<HistoryLine>,
     /// What of the status' health concerns it.
@@ -42,6 +44,22 @@ pub(crate) struct HandshakeLine {
     pub(crate) initiations: u32,
     /// Since it was given up; absent while it goes on.
     pub(crate) given_up_seconds_ago: Option<f64>,
+}
+
+/// A spray.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SprayLine {
+    /// `opens` sockets, or `probes` ports.
+    pub(crate) side: String,
+    /// Since its begin.
+    pub(crate) seconds_ago: f64,
+    /// Sockets opened, or probes sent, of `budget`.
+    pub(crate) count: usize,
+    pub(crate) budget: usize,
+    /// `met`, `missed` or `broken off`; absent while it goes on.
+    pub(crate) end: Option<String>,
+    /// All of it in words.
+    pub(crate) text: String,
 }
 
 /// Something that happened with a peer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::status::{health, path_text, route, state_text};
 use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, span, table};
-use crate::api::detail::{CarriedLine, PeerReport};
+use crate::api::detail::{CarriedLine, PeerReport, SprayLine};
 use crate::api::model::PathLine;
 
 const HEAD: [&str; 10] =
@@ -53,6 +53,7 @@ fn facts(report: &PeerReport) -> Vec<(&'static str, String)> {
         ("session", session(report)),
         ("handshake", handshake(report)),
         ("traffic", Some(traffic)),
+        ("spray", report.spray.as_ref().map(spray)),
         ("relayed", report.relayed.as_ref().map(relayed)),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -72,6 +73,10 @@ fn handshake(report: &PeerReport) -> Option<String> {
     let time = span(Duration::from_secs_f64(tried.seconds.max(0.0)));
     let end = tried.given_up_seconds_ago.map_or_else(|| "goes on".to_owned(), |at| format!("given up {}", ago(at)));
     Some(format!("no answer to {} in {time}, {end}", count(tried.initiations.into(), "initiation")))
+}
+
+fn spray(line: &SprayLine) -> String {
+    format!("{}, begun {}", line.text, ago(line.seconds_ago))
 }
 
 fn relayed(carried: &CarriedLine) -> String {

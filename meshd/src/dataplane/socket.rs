@@ -5,11 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use proto::data::batch::{RECV_SLOTS, RecvBatch, RecvMeta, SLOT_LEN, SLOT_STRIDE, SendBatch};
 use proto::data::{Socket, SocketSend};
-use proto::path::Fragments;
+use proto::path::{Fragments, SocketId};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::sys::udp::{self, KernelAddr, Message, Receiver, Sender, SocketOption};
@@ -19,6 +20,7 @@ use egress::{Egress, Request};
 
 mod cutting;
 mod egress;
+mod extra;
 
 /// A UDP socket for all peers of one worker.
 pub(crate) struct UdpSocket {
@@ -28,6 +30,9 @@ pub(crate) struct UdpSocket {
     ways: Reader,
     cutting: Cutting,
     egress: Egress,
+    extras: Arc<Extras>,
+    /// What is read from instead, by its number.
+    reading: Option<(SocketId, Arc<StdSocket>)>,
     sender: Sender,
     receiver: Receiver,
     /// Messages that the next receive may take.
@@ -71,6 +76,7 @@ pub(crate) struct SocketStats {
 }
 
 pub(crate) use egress::SendStats;
+pub(crate) use extra::Extras;
 
 /// What happened while receiving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,9 +116,11 @@ impl UdpSocket {
         let (family, port) = (first.family, first.local_addr()?.port());
         // Only now, so that nobody else's socket could take part in the first bind.
         socket2::SockRef::from(&first.socket).set_reuse_port(count > 1)?;
+        let extras = Arc::clone(&first.extras);
         let mut sockets = vec![first];
         for _ in 1..count {
-            sockets.push(Self::bind_one(family, port, Sharing::Member, options)?);
+            let extras = Arc::clone(&extras);
+            sockets.push(Self { extras, ..Self::bind_one(family, port, Sharing::Member, options)? });
         }
         if let [first, _, ..] = sockets.as_slice()
             && let Err(error) = udp::steer_by_lane(first.as_fd(), u32::try_from(count).unwrap_or(u32::MAX))
@@ -142,38 +150,32 @@ impl UdpSocket {
     /// `EMFILE` and the like.
     pub(crate) fn try_clone_sender(&self) -> io::Result<UdpSender> {
         let (socket, cutting) = (self.socket.try_clone()?, self.cutting.clone());
-        Ok(UdpSender { socket, family: self.family, underlay: self.underlay.clone(), cutting })
+        let (underlay, extras) = (self.underlay.clone(), Arc::clone(&self.extras));
+        Ok(UdpSender { socket, family: self.family, underlay, cutting, extras })
+    }
+
+    /// The sockets beside those of its port.
+    #[must_use]
+    pub(crate) const fn extras(&self) -> &Arc<Extras> {
+        &self.extras
+    }
+
+    /// Receives from one of the sockets beside it from now on, or from its own again.
+    pub(crate) fn read_from(&mut self, socket: SocketId) {
+        self.reading = self.extras.get(socket).map(|extra| (socket, extra));
     }
 
     fn bind_one(family: Family, port: u16, sharing: Sharing, options: &SocketOptions) -> io::Result<Self> {
-        let (domain, any) = match family {
-            Family::Dual => (Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-            Family::V4 => (Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-        };
-        let socket = socket2::Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-        if let Some(mark) = options.mark {
-            socket.set_mark(mark.get())?;
-        }
-        set_buffers(&socket, options)?;
-        if family == Family::Dual {
-            socket.set_only_v6(false)?;
-        }
-        Cutting::forbid(socket.as_fd(), family)?;
-        if options.gro {
-            // An error means that this kernel has none, and everything works without.
-            let _ = udp::set_option(socket.as_fd(), SocketOption::Gro, 1);
-        }
-        // Asked first, because a kernel without it would send a whole batch as one fragmented datagram.
-        let gso = options.gso && udp::set_option(socket.as_fd(), SocketOption::Segment, 0).is_ok();
-        socket.set_reuse_port(sharing == Sharing::Member)?;
-        socket.bind(&SockAddr::from(any))?;
+        let (socket, gso) = open(family, port, sharing, options)?;
         Ok(Self {
-            socket: socket.into(),
+            socket,
             family,
             underlay: options.underlay.clone(),
             ways: options.underlay.reader(),
             cutting: Cutting::default(),
             egress: Egress::new(gso),
+            extras: Extras::new(family, options)?,
+            reading: None,
             sender: Sender::new(),
             receiver: Receiver::new(),
             slots: RECV_SLOTS,
@@ -181,6 +183,32 @@ impl UdpSocket {
             received: ReceiveStats::default(),
         })
     }
+}
+
+/// Opens one socket; says whether it may use segmentation offload.
+fn open(family: Family, port: u16, sharing: Sharing, options: &SocketOptions) -> io::Result<(StdSocket, bool)> {
+    let (domain, any) = match family {
+        Family::Dual => (Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        Family::V4 => (Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+    };
+    let socket = socket2::Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    if let Some(mark) = options.mark {
+        socket.set_mark(mark.get())?;
+    }
+    set_buffers(&socket, options)?;
+    if family == Family::Dual {
+        socket.set_only_v6(false)?;
+    }
+    Cutting::forbid(socket.as_fd(), family)?;
+    if options.gro {
+        // An error means that this kernel has none, and everything works without.
+        let _ = udp::set_option(socket.as_fd(), SocketOption::Gro, 1);
+    }
+    // Asked first, because a kernel without it would send a whole batch as one fragmented datagram.
+    let gso = options.gso && udp::set_option(socket.as_fd(), SocketOption::Segment, 0).is_ok();
+    socket.set_reuse_port(sharing == Sharing::Member)?;
+    socket.bind(&SockAddr::from(any))?;
+    Ok((socket.into(), gso))
 }
 
 /// Whether a port may be shared when a socket is bound to it.
@@ -262,15 +290,21 @@ impl Socket for UdpSocket {
     /// rest is sent. Were another batch cut off in between, the first would go again as a whole, and receivers would drop
     /// what they have seen.
     fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
-        let (fd, family, cutting) = (self.socket.as_fd(), self.family, &self.cutting);
+        let Some(first) = batches.first() else { return SocketSend::Sent(0) };
+        let by = first.socket();
+        let extra = if by == SocketId::MAIN { None } else { self.extras.get(by) };
+        if by != SocketId::MAIN && extra.is_none() {
+            return self.egress.drop_all(first);
+        }
+        let fd = extra.as_ref().map_or(self.socket.as_fd(), |extra| extra.as_fd());
+        let (family, cutting) = (self.family, &self.cutting);
         let (sender, ways) = (&mut self.sender, &mut self.ways);
         let mut place = |to: SocketAddr| family.place(to, ways.to(to.ip()));
-        let Some(first) = batches.first() else { return SocketSend::Sent(0) };
         let Ok(first_place) = place(first.destination()) else { return self.egress.drop_all(first) };
-        self.egress.send(batches, Instant::now, |request| match request {
+        let result = self.egress.send(batches, Instant::now, |request| match request {
             Request::Together { count } => {
-                let places =
-                    batches.iter().take(count).map_while(|batch| Some((batch, place(batch.destination()).ok()?)));
+                let alike = batches.iter().take(count).take_while(|batch| batch.socket() == by);
+                let places = alike.map_while(|batch| Some((batch, place(batch.destination()).ok()?)));
                 sender.send(fd, places.map(|(batch, place)| place.batch(batch)))
             }
             Request::Whole => udp::send(fd, &first_place.batch(first)).map(|()| first.count()),
@@ -281,7 +315,9 @@ impl Socket for UdpSocket {
                     Fragments::Allowed => cutting.send(fd, family, fragments, || sender.send(fd, messages())),
                 }
             }
-        })
+        });
+        // Nobody waits until another than the main one is writable.
+        if extra.is_some() && result == SocketSend::Full { self.egress.drop_all(first) } else { result }
     }
 
     /// A message that had to be dropped leaves an empty slot, which counts.
@@ -291,12 +327,16 @@ impl Socket for UdpSocket {
         loop {
             let memory = batch.memory_mut().chunks_mut(SLOT_STRIDE).take(slots);
             let buffers = memory.filter_map(|slot| slot.get_mut(..SLOT_LEN));
-            let error = match self.receiver.receive(self.socket.as_fd(), buffers) {
+            let (socket, fd) = match &self.reading {
+                None => (SocketId::MAIN, self.socket.as_fd()),
+                Some((id, extra)) => (*id, extra.as_fd()),
+            };
+            let error = match self.receiver.receive(fd, buffers) {
                 Ok(messages) => {
                     let (stats, mut is_large) = (&mut self.received, false);
                     let filled = batch.set_filled(messages.map(|message| {
                         is_large = message.len > LARGE;
-                        meta_of(message, stats)
+                        meta_of(message, socket, stats)
                     }));
                     self.slots = next_slots(filled, is_large);
                     self.is_drained = filled < slots;
@@ -334,16 +374,16 @@ const FEW_SLOTS: usize = 4;
 /// A message longer than this is worth a call of its own.
 const LARGE: usize = 8_192;
 
-fn meta_of(message: udp::Received, stats: &mut ReceiveStats) -> RecvMeta {
+fn meta_of(message: udp::Received, socket: SocketId, stats: &mut ReceiveStats) -> RecvMeta {
     stats.messages += 1;
     match message.source {
         Some(source) if !message.truncated => {
             stats.merged += u64::from(message.stride.is_some_and(|stride| stride < message.len));
-            RecvMeta { len: message.len, stride: message.stride.unwrap_or(message.len), source }
+            RecvMeta { len: message.len, stride: message.stride.unwrap_or(message.len), source, socket }
         }
         _ => {
             stats.cut_off += 1;
-            RecvMeta { len: 0, stride: 1, source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }
+            RecvMeta { len: 0, stride: 1, source: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), socket }
         }
     }
 }
@@ -355,6 +395,7 @@ pub(crate) struct UdpSender {
     family: Family,
     underlay: Underlay,
     cutting: Cutting,
+    extras: Arc<Extras>,
 }
 
 impl UdpSender {
@@ -372,10 +413,35 @@ impl UdpSender {
     /// # Errors
     /// The same.
     pub(crate) fn send_as(&self, datagram: &[u8], destination: SocketAddr, fragments: Fragments) -> io::Result<()> {
+        self.send_by(SocketId::MAIN, datagram, destination, fragments)
+    }
+
+    /// The sockets beside it.
+    #[must_use]
+    pub(crate) fn extras(&self) -> Arc<Extras> {
+        Arc::clone(&self.extras)
+    }
+
+    /// As [`send_as`](Self::send_as), by a socket beside it.
+    ///
+    /// # Errors
+    /// The same, and `ENOTCONN` where that socket is closed.
+    pub(crate) fn send_by(
+        &self,
+        socket: SocketId,
+        datagram: &[u8],
+        destination: SocketAddr,
+        fragments: Fragments,
+    ) -> io::Result<()> {
         let place = self.family.place(destination, self.underlay.to(destination.ip()))?;
-        let fd = self.socket.as_fd();
+        let extra = if socket == SocketId::MAIN { None } else { Some(self.extras.get(socket).ok_or_else(closed)?) };
+        let fd = extra.as_ref().map_or(self.socket.as_fd(), |extra| extra.as_fd());
         self.cutting.send(fd, self.family, fragments, || udp::send(fd, &place.message(datagram, None)))
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOTCONN)
 }
 
 #[cfg(test)]

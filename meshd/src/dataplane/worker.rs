@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use proto::data::{Published, Punt, Turn, Worker};
+use proto::path::SocketId;
 use proto::stats::{DropCounters, DropReason};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 const DEVICE: u64 = 1;
 const SOCKET: u64 = 2;
 const STOP: u64 = 3;
+const EXTRAS: u64 = 4;
 
 /// What a worker thread is made of.
 pub(crate) struct Parts {
@@ -103,19 +105,22 @@ impl Thread {
         epoll.add(device.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, DEVICE))?;
         epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
         epoll.add(stop.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        if lane == 0 {
+            epoll.add(socket.extras().as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, EXTRAS))?;
+        }
         let worker = Worker::new(lane, published, Arc::clone(&drops));
         Ok(Self { lane, worker, device, socket, epoll, _stop: stop, drops, punts, clock, is_blocked: false })
     }
 
     fn run(&mut self) -> io::Result<()> {
-        let mut events = [EpollEvent::empty(); 3];
+        let mut events = [EpollEvent::empty(); 4];
         loop {
             let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(ready) => ready,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let (mut device, mut socket) = (false, false);
+            let (mut device, mut socket, mut extras) = (false, false, false);
             for event in events.iter().take(ready) {
                 match event.data() {
                     DEVICE => device = true,
@@ -124,10 +129,14 @@ impl Thread {
                         socket |= event.events() != EpollFlags::EPOLLOUT;
                         device |= event.events().contains(EpollFlags::EPOLLOUT);
                     }
+                    EXTRAS => extras = true,
                     _ => return Ok(()),
                 }
             }
-            self.serve(device, socket)?;
+            if extras {
+                self.receive_extras();
+            }
+            self.serve(device, socket || extras)?;
             if self.device.is_gone() {
                 return Err(io::Error::other("the TUN interface was deleted by another program"));
             }
@@ -148,6 +157,16 @@ impl Thread {
         }
         self.hand_over();
         Ok(())
+    }
+
+    /// Takes what came to sockets beside the main one.
+    fn receive_extras(&mut self) {
+        let now = self.clock.now();
+        for id in self.socket.extras().readable() {
+            self.socket.read_from(id);
+            let _: Turn = self.worker.turn_inbound(&mut self.device, &mut self.socket, now);
+        }
+        self.socket.read_from(SocketId::MAIN);
     }
 
     fn set_blocked(&mut self, is_blocked: bool) -> io::Result<()> {

@@ -9,8 +9,8 @@ use proto::node::Node;
 use proto::route::Target;
 use proto::time::Instant;
 
-use super::{Reporter, paths};
-use crate::api::detail::{CarriedLine, HandshakeLine, MemberLine, PeerReport, RelayingLine, SessionLine};
+use super::{Reporter, paths, spray_text};
+use crate::api::detail::{CarriedLine, HandshakeLine, MemberLine, PeerReport, RelayingLine, SessionLine, SprayLine};
 use crate::api::model::PathLine;
 
 impl Reporter {
@@ -69,6 +69,14 @@ impl Reporter {
                 given_up_seconds_ago: tries.ended.map(ago),
             }),
             relayed: relaying.into_iter().find(|member| member.peer == id).map(|member| carried(&member.account)),
+            spray: detail.spray.map(|spray| SprayLine {
+                side: spray.side.name().to_owned(),
+                seconds_ago: ago(spray.at),
+                count: spray.count,
+                budget: spray.budget,
+                end: spray.end.map(|end| end.name().to_owned()),
+                text: spray_text(&spray),
+            }),
             history: self.history.of(&status.name, now),
             health,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::event::{Disconnect, Event};
 use proto::id::EndpointName;
 use proto::node::Node;
+use proto::path::{SprayEnd, SpraySide, SprayStatus};
 use proto::time::Instant;
 
 use super::paths;
@@ -47,7 +48,9 @@ impl History {
             Event::Disconnected { peer, reason } => {
                 (peer, Kind::Other, format!("disconnected: {}", disconnect_text(*reason)))
             }
+            Event::SprayEnded { peer, status } => (peer, Kind::Other, spray_text(status)),
             Event::Rekeyed { .. }
+            | Event::SprayWanted { .. }
             | Event::Refused { .. }
             | Event::ProbeReply { .. }
             | Event::NeighbourRoutes
@@ -87,6 +90,16 @@ pub(crate) const fn disconnect_text(reason: Disconnect) -> &'static str {
         Disconnect::Closed => "closed by the peer",
         Disconnect::Removed => "no longer allowed",
     }
+}
+
+/// What came of a spray, in words.
+pub(crate) fn spray_text(status: &SprayStatus) -> String {
+    let what = match status.side {
+        SpraySide::Opens => "sockets",
+        SpraySide::Probes => "probes",
+    };
+    let end = status.end.map_or("goes on", SprayEnd::name);
+    format!("spray {end}, {} of {} {what}", status.count, status.budget)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use proto::data::{
 use proto::handshake::{Agreement, Keys, Mac1};
 use proto::id::{PeerId, PublicKey, SessionIndex};
 use proto::packet::{Gso, MAX_SEGMENTS, Offload, Part};
-use proto::path::Fit;
+use proto::path::{Fit, SocketId};
 use proto::route::{RouteTable, Target};
 use proto::session::Session;
 use proto::stats::{DropCounters, DropReason};
@@ -227,7 +227,7 @@ impl Socket for MemorySocket {
         {
             let (start, bytes) = (RecvBatch::slot_start(metas.len()), &bytes[..bytes.len().min(SLOT_LEN)]);
             batch.memory_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-            metas.push(RecvMeta { len, stride, source: underlay(ALICE) });
+            metas.push(RecvMeta { len, stride, source: underlay(ALICE), socket: SocketId::MAIN });
         }
         batch.set_filled(metas)
     }

@@ -9,9 +9,11 @@ use proto::data::{Device, DeviceSend, ForwardingTable, Published, Socket, Socket
 use proto::event::Event;
 use proto::node::Node;
 use proto::packet::{Gso, Offload, Part};
+use proto::path::SocketId;
 use proto::time::Instant;
 
 use crate::network::Interface;
+use crate::spray::{Spray, Taken};
 
 /// A machine in the world.
 pub struct Host {
@@ -29,6 +31,18 @@ pub struct Host {
     published: Arc<Published>,
     device: QueueDevice,
     socket: QueueSocket,
+    pub(crate) spray: Spray,
+}
+
+/// A datagram that leaves a machine.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The port that it leaves by, if not the interface's own.
+    pub port: Option<u16>,
+    /// UDP payload.
+    pub datagram: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -56,14 +70,15 @@ impl Device for QueueDevice {
 
 #[derive(Default)]
 struct QueueSocket {
-    arrived: VecDeque<(SocketAddr, Vec<u8>)>,
-    sent: Vec<(SocketAddr, Vec<u8>)>,
+    arrived: VecDeque<(SocketAddr, SocketId, Vec<u8>)>,
+    sent: Vec<(SocketAddr, SocketId, Vec<u8>)>,
 }
 
 impl Socket for QueueSocket {
     fn send(&mut self, batches: &[SendBatch]) -> SocketSend {
         for batch in batches {
-            self.sent.extend(batch.datagrams().map(|datagram| (batch.destination(), datagram.to_vec())));
+            self.sent
+                .extend(batch.datagrams().map(|datagram| (batch.destination(), batch.socket(), datagram.to_vec())));
         }
         SocketSend::Sent(batches.len())
     }
@@ -71,13 +86,13 @@ impl Socket for QueueSocket {
     fn recv(&mut self, batch: &mut RecvBatch) -> usize {
         let mut metas = Vec::new();
         while metas.len() < RECV_SLOTS
-            && let Some((source, datagram)) = self.arrived.pop_front()
+            && let Some((source, socket, datagram)) = self.arrived.pop_front()
         {
             let start = RecvBatch::slot_start(metas.len());
             if let Some(slot) = batch.memory_mut().get_mut(start..start + datagram.len()) {
                 slot.copy_from_slice(&datagram);
             }
-            metas.push(RecvMeta { len: datagram.len(), stride: datagram.len(), source });
+            metas.push(RecvMeta { len: datagram.len(), stride: datagram.len(), source, socket });
         }
         batch.set_filled(metas)
     }
@@ -97,6 +112,7 @@ impl Host {
             published,
             device: QueueDevice::default(),
             socket: QueueSocket::default(),
+            spray: Spray::default(),
         }
     }
 
@@ -111,19 +127,32 @@ impl Host {
         self.device.to_read.push_back(packet);
     }
 
-    /// A datagram arrives.
+    /// A datagram arrives at the node's port.
     pub fn deliver(&mut self, source: SocketAddr, datagram: Vec<u8>) {
-        self.socket.arrived.push_back((source, datagram));
+        self.socket.arrived.push_back((source, SocketId::MAIN, datagram));
+    }
+
+    /// A datagram arrives at some port.
+    pub(crate) fn deliver_at(&mut self, source: SocketAddr, port: u16, datagram: Vec<u8>, now: Instant) {
+        match self.spray.take(port) {
+            Taken::By(socket) => self.socket.arrived.push_back((source, socket, datagram)),
+            Taken::Guess(socket) => self.handle_guess(source, socket, port, &datagram, now),
+            Taken::No => {}
+        }
     }
 
     /// Runs everything that can run now, and returns what it sends.
-    pub fn run(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+    pub fn run(&mut self, now: Instant) -> Vec<Sent> {
         self.node.handle_timeout(now);
         self.drain(now);
         let is_idle = self.socket.arrived.is_empty() && self.device.to_read.is_empty();
         while !is_idle && self.work(now) == Turn::More {}
         self.received.append(&mut self.device.written);
-        std::mem::take(&mut self.socket.sent)
+        let mut sent = std::mem::take(&mut self.spray.sent);
+        sent.extend(self.socket.sent.drain(..).filter_map(|(destination, socket, datagram)| {
+            Some(Sent { destination, port: self.spray.port_of(socket)?, datagram })
+        }));
+        sent
     }
 
     fn work(&mut self, now: Instant) -> Turn {
@@ -144,12 +173,13 @@ impl Host {
             self.published.store(table);
         }
         while let Some(transmit) = self.node.poll_transmit() {
-            self.socket.sent.push((transmit.destination, transmit.datagram));
+            self.socket.sent.push((transmit.destination, transmit.socket, transmit.datagram));
         }
         while let Some(packet) = self.node.poll_packet() {
             self.device.written.push(packet);
         }
         while let Some(event) = self.node.poll_event() {
+            self.spray(&event, now);
             self.events.push((now, event));
         }
     }

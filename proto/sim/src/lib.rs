@@ -46,5 +46,6 @@ pub mod network;
 pub mod packets;
 mod run;
 pub mod sites;
+mod spray;
 pub mod trace;
 pub mod world;

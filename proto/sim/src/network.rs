@@ -115,6 +115,8 @@ struct Flight {
 pub(crate) struct Arrival {
     pub(crate) owner: Owner,
     pub(crate) source: SocketAddr,
+    /// The receiver's port.
+    pub(crate) port: u16,
     pub(crate) datagram: Vec<u8>,
 }
 
@@ -284,7 +286,8 @@ impl Network {
             let place = self.site(flight.site);
             if let Some(owner) = place.owners.get(&flight.destination).copied() {
                 let is_lost = flight.site != flight.turned_at && self.cut.contains(&owner);
-                return (!is_lost).then_some(Arrival { owner, source: flight.source, datagram: flight.datagram });
+                let (source, port) = (flight.source, flight.destination.port());
+                return (!is_lost).then_some(Arrival { owner, source, port, datagram: flight.datagram });
             }
             flight.site = *place.inner.get(&flight.destination.ip())?;
             let router = self.router_mut(flight.site);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::id::EndpointName;
 use proto::time::Instant;
 
+use crate::host::{Host, Sent};
 use crate::network::{Course, Owner};
 use crate::packets;
 use crate::trace::{Recording, Traffic};
@@ -81,13 +82,14 @@ impl World {
     }
 
     fn arrive(&mut self) {
-        let Some(arrival) = self.network.arrive(self.now) else { return };
+        let now = self.now;
+        let Some(arrival) = self.network.arrive(now) else { return };
         match arrival.owner {
             Owner::Socket(number) => self.hear(number, arrival.source, arrival.datagram),
             Owner::Machine(number) => {
                 let machine = self.machine(number);
                 let Some(host) = machine.host.as_mut().filter(|_| machine.asleep.is_none()) else { return };
-                host.deliver(arrival.source, arrival.datagram);
+                host.deliver_at(arrival.source, arrival.port, arrival.datagram, now);
                 self.step_number(number);
             }
         }
@@ -107,15 +109,17 @@ impl World {
             host.node.handle_resume(now);
         }
         let sent = host.run(now);
-        for (destination, datagram) in sent {
-            self.send_from(number, destination, datagram);
+        for datagram in sent {
+            self.send_from(number, datagram);
         }
         self.touched.push(number);
     }
 
-    fn send_from(&mut self, number: usize, destination: SocketAddr, datagram: Vec<u8>) {
+    fn send_from(&mut self, number: usize, sent: Sent) {
+        let Sent { destination, port, datagram } = sent;
         let Some(machine) = self.machines.get_mut(number) else { return };
-        let Some(from) = self.network.interface(&machine.attached, destination) else { return };
+        let Some(mut from) = self.network.interface(&machine.attached, destination) else { return };
+        port.into_iter().for_each(|port| from.address.set_port(port));
         machine.sent.add(datagram.len());
         let course = self.network.depart(Owner::Machine(number), from, destination, self.now, &mut self.rng);
         self.launch(course, destination, datagram);
@@ -133,11 +137,11 @@ impl World {
     pub(crate) fn refresh(&mut self) {
         while let Some(number) = self.touched.pop() {
             let Some(machine) = self.machines.get_mut(number) else { continue };
-            let interfaces = machine.host.as_ref().map_or(&[][..], |host| &host.interfaces);
-            if machine.attached != interfaces {
+            let interfaces = machine.host.as_ref().map(Host::all_interfaces).unwrap_or_default();
+            if machine.attached != *interfaces {
                 machine.attached.iter().for_each(|old| self.network.detach(Owner::Machine(number), *old));
                 interfaces.iter().for_each(|new| self.network.attach(Owner::Machine(number), *new));
-                machine.attached = interfaces.to_vec();
+                machine.attached = interfaces.into_owned();
             }
             let due = machine.due();
             if due != machine.deadline {

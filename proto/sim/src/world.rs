@@ -186,6 +186,7 @@ impl World {
             port: DEFAULT_PORT,
             mtu: 1420,
             punch: true,
+            spray: true,
             lan: self.lan,
             relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATES),
         };

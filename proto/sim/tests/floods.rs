@@ -40,7 +40,7 @@ fn a_burst_on_a_new_session_asks_the_core_once() {
     let now = world.now();
     let sent = world.host(&names[0]).run(now);
     let from = world.home(&names[0]);
-    for (_, datagram) in sent {
+    for sim::host::Sent { datagram, .. } in sent {
         world.host(&names[1]).deliver(from, datagram);
     }
     world.send(&names[2], &names[1], 1);

@@ -92,6 +92,7 @@ fn node(members: &Members) -> Node {
         keepalive: None,
         port: DEFAULT_PORT,
         punch: true,
+        spray: true,
         lan: LanPolicy::default(),
         mtu: 1420,
         relay: None,

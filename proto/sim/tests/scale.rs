@@ -51,6 +51,7 @@ fn hub() -> (Node, Members) {
         keepalive: None,
         port: 6374,
         punch: true,
+        spray: true,
         lan: LanPolicy::default(),
         mtu: 1420,
         relay: None,

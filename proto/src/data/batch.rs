@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::packet::MAX_SEGMENTS;
-use crate::path::Fragments;
+use crate::path::{Fragments, SocketId};
 
 /// Most bytes of one UDP GSO send: 65,535 less the IPv4 and UDP headers; the same bound serves IPv6.
 pub const MAX_SEND: usize = 65_507;
@@ -37,11 +37,13 @@ pub struct Destination {
     pub address: SocketAddr,
     /// Datagrams that may be cut do not share a batch with others.
     pub fragments: Fragments,
+    /// The socket that it leaves by.
+    pub socket: SocketId,
 }
 
 impl From<SocketAddr> for Destination {
     fn from(address: SocketAddr) -> Self {
-        Self { address, fragments: Fragments::Never }
+        Self { address, fragments: Fragments::Never, socket: SocketId::MAIN }
     }
 }
 
@@ -58,14 +60,7 @@ impl SendBatch {
     #[must_use]
     pub fn new() -> Self {
         let buffer = vec![0; MAX_SEND].into_boxed_slice();
-        Self {
-            buffer,
-            used: 0,
-            count: 0,
-            stride: 0,
-            closed: false,
-            destination: Destination { address: NOWHERE, fragments: Fragments::Never },
-        }
+        Self { buffer, used: 0, count: 0, stride: 0, closed: false, destination: Destination::from(NOWHERE) }
     }
 
     /// Whether `count` datagrams, all `len` long but a perhaps shorter last one, may follow what is in the batch.
@@ -148,6 +143,12 @@ impl SendBatch {
     #[must_use]
     pub const fn fragments(&self) -> Fragments {
         self.destination.fragments
+    }
+
+    /// The socket that they leave by.
+    #[must_use]
+    pub const fn socket(&self) -> SocketId {
+        self.destination.socket
     }
 
     /// All bytes, back to back.
@@ -279,6 +280,8 @@ pub struct RecvMeta {
     pub stride: usize,
     /// Who sent it.
     pub source: SocketAddr,
+    /// The socket that it came to.
+    pub socket: SocketId,
 }
 
 /// Memory for received messages: [`RECV_SLOTS`] slots, touched only as far as they are used.
@@ -299,7 +302,11 @@ impl RecvBatch {
     #[must_use]
     pub fn new() -> Self {
         let memory = vec![0; SLOT_STRIDE * RECV_SLOTS].into_boxed_slice();
-        Self { memory, metas: [RecvMeta { len: 0, stride: 1, source: NOWHERE }; RECV_SLOTS], filled: 0 }
+        Self {
+            memory,
+            metas: [RecvMeta { len: 0, stride: 1, source: NOWHERE, socket: SocketId::MAIN }; RECV_SLOTS],
+            filled: 0,
+        }
     }
 
     /// Offset of slot `slot` in [`memory`](Self::memory_mut).
@@ -440,9 +447,9 @@ mod tests {
     fn a_lying_length_or_stride_is_clamped_to_the_slot_and_the_message() {
         let mut batch = RecvBatch::new();
         batch.set_filled([
-            RecvMeta { len: 10, stride: 0, source: NOWHERE },
-            RecvMeta { len: 10, stride: 999, source: NOWHERE },
-            RecvMeta { len: usize::MAX, stride: usize::MAX, source: NOWHERE },
+            RecvMeta { len: 10, stride: 0, source: NOWHERE, socket: SocketId::MAIN },
+            RecvMeta { len: 10, stride: 999, source: NOWHERE, socket: SocketId::MAIN },
+            RecvMeta { len: usize::MAX, stride: usize::MAX, source: NOWHERE, socket: SocketId::MAIN },
         ]);
         let clamped: Vec<_> = batch.messages().0.iter().map(|m| (m.len, m.stride)).collect();
         assert_eq!(clamped, [(10, 1), (10, 10), (SLOT_LEN, SLOT_LEN)]);

@@ -156,7 +156,7 @@ impl Message<'_> {
             self.drops.add(DropReason::MalformedDatagram, 1);
         }
         let mut cursor = Cursor { at: start, end: start + meta.len, stride: meta.stride.max(1), head: 0 };
-        self.walk(&mut cursor, Locator::from(meta.source), view);
+        self.walk(&mut cursor, Locator { socket: meta.socket, ..Locator::from(meta.source) }, view);
     }
 
     fn walk(&mut self, cursor: &mut Cursor, source: Locator, view: &mut View<'_>) {

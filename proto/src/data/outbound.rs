@@ -184,7 +184,7 @@ impl Outbound {
         };
         let capabilities = session.capabilities;
         let head = row.remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
-        let to = Destination { address: row.remote.address, fragments };
+        let to = Destination { address: row.remote.address, fragments, socket: row.remote.socket };
         let mut sealer = Sealer { row, to, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
         if sealer.held.lane.is_worn() {

@@ -64,7 +64,7 @@ impl Forward {
 
     fn copy(&mut self, row: &ChannelRow, datagram: &[u8]) -> Option<()> {
         let RelayHeader { fragments, .. } = RelayHeader::parse(datagram).ok()?;
-        let to = Destination { address: row.to, fragments };
+        let to = Destination { fragments, ..Destination::from(row.to) };
         let (header, rest) = self.queue.push(to, datagram.len())?.split_first_chunk_mut::<RELAY_HEADER_LEN>()?;
         *header = RelayHeader { channel: row.channel, fragments }.to_bytes();
         rest.copy_from_slice(datagram.get(RELAY_HEADER_LEN..)?);

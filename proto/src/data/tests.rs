@@ -16,7 +16,7 @@ use crate::id::{PeerId, PublicKey, SessionIndex};
 use crate::nat::Stun;
 use crate::packet::layout::Layout;
 use crate::packet::{Gso, MAX_SEGMENTS};
-use crate::path::Fit;
+use crate::path::{Fit, SocketId};
 use crate::route::{RouteTable, Target};
 use crate::session::Session;
 use crate::stats::DropReason;
@@ -216,7 +216,12 @@ impl Socket for Network {
             batch.memory_mut()[start..start + bytes.len()].copy_from_slice(bytes);
         }
         let source = remote(ALICE);
-        batch.set_filled(messages.iter().map(|(bytes, stride)| RecvMeta { len: bytes.len(), stride: *stride, source }))
+        batch.set_filled(messages.iter().map(|(bytes, stride)| RecvMeta {
+            len: bytes.len(),
+            stride: *stride,
+            source,
+            socket: SocketId::MAIN,
+        }))
     }
 }
 

@@ -136,6 +136,17 @@ impl Sightings {
         self.class
     }
 
+    /// Where this node is seen by everybody, if it is seen alike.
+    pub(crate) fn kept(&self) -> Option<SocketAddr> {
+        let is_kept = matches!(self.class, Some(NatClass::Open | NatClass::EndpointIndependent));
+        self.seen.last().filter(|_| is_kept).map(|seen| seen.address)
+    }
+
+    /// Where it was seen last, if its next port is anybody's guess.
+    pub(crate) fn random(&self) -> Option<SocketAddr> {
+        self.seen.last().filter(|_| self.class == Some(NatClass::Random)).map(|seen| seen.address)
+    }
+
     /// Where the next mappings will be, if there is a counter.
     pub(crate) fn forecast(&self) -> Option<Forecast> {
         let Some(NatClass::Sequential(step)) = self.class else { return None };

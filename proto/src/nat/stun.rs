@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::Awaited;
 use crate::node::Transmit;
-use crate::path::Fragments;
+use crate::path::{Fragments, SocketId};
 use crate::time::Instant;
 use crate::wire::{BindingAnswer, TransactionId};
 
@@ -127,6 +127,7 @@ impl Stun {
                 destination: request.server,
                 datagram: request.id.request().to_vec(),
                 fragments: Fragments::Never,
+                socket: SocketId::MAIN,
             });
             request.due = now + wait_after(request.transmissions);
             request.transmissions += 1;

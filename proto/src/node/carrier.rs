@@ -119,7 +119,7 @@ impl Node {
             };
             let channels: Vec<Channel> = live.paths.candidates().filter_map(of_relay).collect();
             for channel in &channels {
-                live.paths.add(Locator { address: to.address, channel: Some(*channel) }, Origin::Relay, now);
+                live.paths.add(Locator { channel: Some(*channel), ..to }, Origin::Relay, now);
             }
             let waits = live.asked.iter().any(|asked| asked.is_of(relay));
             if !channels.is_empty() {

@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng as _;
 use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
-use crate::path::Locator;
+use crate::path::{Locator, SocketId};
 use crate::peer::Probe;
 use crate::session::OpenError;
 use crate::stats::DropReason;
@@ -123,7 +123,7 @@ impl Node {
         if is_of_probing && self.knows_path(id, source) {
             // Probes come by every path: that tells nothing of where the peer is.
             self.handle_probed(id, source, now);
-        } else if is_newest {
+        } else if is_newest || source.socket != SocketId::MAIN {
             self.handle_roamed(header.receiver, source, now);
         }
         match message {
@@ -140,8 +140,9 @@ impl Node {
             Some(Control::Candidates { addresses }) => self.handle_peer_candidates(id, &addresses, now),
             Some(Control::NextMappings { forecast }) => self.handle_forecast(id, forecast, now),
             Some(Control::RelayOpen { target }) => self.handle_relay_open(id, &target, source, now),
-            Some(Control::RelayOpened { channel, target }) => {
-                self.handle_relay_opened(id, channel, &target, source, now);
+            Some(Control::Spray { step, address }) => self.handle_spray(id, step, address, now),
+            Some(Control::RelayOpened { channel, target, seen_at }) => {
+                self.handle_relay_opened(id, channel, (&target, seen_at), source, now);
             }
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
             Some(Control::DirectOffer { ready, addresses }) => self.handle_direct_offer(id, ready, addresses, now),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Asked, Node};
 use crate::id::PeerId;
-use crate::path::{Locator, Origin, PathStatus};
+use crate::path::{Locator, Origin, PathStatus, SprayStatus};
 use crate::time::Instant;
 
 /// One peer in full, beside its [`PeerStatus`](crate::peer::PeerStatus).
@@ -24,6 +24,8 @@ pub struct PeerDetail {
     pub relays: Vec<PeerId>,
     /// Whether it carries datagrams for others.
     pub is_relay: bool,
+    /// The last spray with it, of those that are remembered.
+    pub spray: Option<SprayStatus>,
 }
 
 /// The session that is sent on.
@@ -79,6 +81,7 @@ impl Node {
             tries,
             relays: self.relays_for(id, &peer.name),
             is_relay: peer.is_relay,
+            spray: self.spray_status(id),
         })
     }
 

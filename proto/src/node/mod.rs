@@ -22,6 +22,7 @@ mod punch;
 mod registry;
 mod relay;
 mod session;
+mod spray;
 mod spread;
 mod watch;
 
@@ -35,6 +36,7 @@ pub use relay::{Answer, Asked};
 use order::Order;
 use path::Observation;
 use relay::Relaying;
+use spray::Sprays;
 use spread::Round;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,7 +56,7 @@ use crate::nat::{Lifetime, Sightings};
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Fragments, Locator, Origin, PathStatus};
+use crate::path::{Fragments, Locator, Origin, PathStatus, SocketId};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
@@ -77,6 +79,8 @@ pub struct Settings {
     /// Whether peers are told, and believed, addresses that were not configured: without it, only what is dialled and what
     /// comes in becomes a path.
     pub punch: bool,
+    /// Whether many ports are tried where a NAT gives them out at random, within the bounds of [`crate::path::SprayStatus`].
+    pub spray: bool,
     /// How much it relays; `None`: it is no relay.
     pub relay: Option<RelayRates>,
     /// The UDP port that it listens on, which it tells peers with its interfaces' addresses.
@@ -108,6 +112,8 @@ pub struct Transmit {
     pub datagram: Vec<u8>,
     /// Whether it may be cut on its way.
     pub fragments: Fragments,
+    /// The socket that it leaves by.
+    pub socket: SocketId,
 }
 
 /// The protocol machine.
@@ -147,6 +153,7 @@ pub struct Node {
     observed: Vec<Observation>,
     /// What those tell of the NAT before us.
     sightings: Sightings,
+    sprays: Sprays,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Addresses of this machine on the LANs that it looks for neighbours on.
@@ -230,6 +237,7 @@ impl Node {
             outer: Vec::new(),
             observed: Vec::new(),
             sightings: Sightings::default(),
+            sprays: Sprays::default(),
             neighbours: BTreeMap::new(),
             lan_addresses: Vec::new(),
             relays: Vec::new(),
@@ -312,6 +320,7 @@ impl Node {
                 Timer::Retry(peer) => self.retry(peer, now),
                 Timer::Carry(peer) => self.handle_carry_due(peer, now),
                 Timer::Paths(peer) => self.handle_paths_due(peer, now),
+                Timer::Spray => self.handle_spray_due(now),
             }
         }
     }
@@ -440,7 +449,7 @@ impl Node {
         }
         if self.transmits.len() < self.max_queued() {
             self.sightings.note_sent(to.address);
-            self.transmits.push_back(Transmit { destination: to.address, datagram, fragments });
+            self.transmits.push_back(Transmit { destination: to.address, datagram, fragments, socket: to.socket });
         }
     }
 

@@ -10,7 +10,7 @@ use super::spread::Errand;
 use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::{PeerId, SessionIndex};
-use crate::path::{Change, Locator, Origin};
+use crate::path::{Change, Locator, Origin, SocketId};
 use crate::peer::{Carrier, Peer};
 use crate::time::Instant;
 use crate::timer::Timer;
@@ -39,6 +39,7 @@ impl Node {
             // For the first time, when first datagrams are on their way already, it is no change.
             if !self.local.is_empty() {
                 self.sightings.forget();
+                self.sprays.forgive();
             }
             self.local = addresses.to_vec();
             self.forget_lifetime();
@@ -90,6 +91,7 @@ impl Node {
         if self.paths(id).is_some_and(|paths| paths.is_doubtful(now)) {
             self.seek_relays(id, now);
         }
+        self.offer_spray(id, now);
         self.touch_relay(id, now);
         match change {
             Some(Change::Active(locator)) => self.move_to(id, locator, now),
@@ -237,7 +239,8 @@ impl Node {
 
     /// A peer tells from where our probe came.
     pub(super) fn handle_observed(&mut self, by: PeerId, address: SocketAddr, source: Locator, now: Instant) {
-        if !is_of_use_to_others(address.ip()) {
+        // Others reach nothing by the mapping of a socket that was opened for one peer.
+        if !is_of_use_to_others(address.ip()) || source.socket != SocketId::MAIN {
             return;
         }
         // Whoever stands behind a NAT, or in our LAN, may see us as nobody else does.

@@ -71,7 +71,7 @@ impl Node {
         if is_counted && is_greater { 2 } else { 1 }
     }
 
-    fn is_relayed(&self, id: PeerId) -> bool {
+    pub(super) fn is_relayed(&self, id: PeerId) -> bool {
         let peer = self.peer(id).filter(|peer| peer.current().is_some());
         peer.and_then(|peer: &Peer| peer.remote).is_some_and(|remote| remote.channel.is_some())
     }

@@ -4,7 +4,7 @@
 //! with it, whether or not policy lets them talk to the relay itself.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ impl Node {
         &mut self,
         relay: PeerId,
         channel: Channel,
-        target: &PublicKey,
+        (target, seen_at): (&PublicKey, Option<Ipv4Addr>),
         source: Locator,
         now: Instant,
     ) {
@@ -147,8 +147,10 @@ impl Node {
         let carried = Some(source.address).filter(|_| source.is_carried());
         let Some(address) = self.relay_address(relay).map(|address| carried.unwrap_or(address)) else { return };
         let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
-        let locator = Locator { address, channel: Some(channel) };
-        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        let locator = Locator { channel: Some(channel), ..Locator::from(address) };
+        let Some(peer) = self.peer_mut(id) else { return };
+        peer.seen_at = seen_at.or(peer.seen_at);
+        let Some(live) = peer.live.as_mut() else { return };
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
         live.paths.add(locator, Origin::Relay, now);
@@ -158,6 +160,7 @@ impl Node {
         if let Some(message) = waiting {
             self.transmit(locator, message);
         }
+        self.send_offer(id, now);
         self.tend_paths(id, now);
     }
 
@@ -218,8 +221,10 @@ impl Node {
         match self.open_channel(from, target) {
             Ok((channel, to, back)) => {
                 let Some(source) = self.peer(from).map(|peer| peer.key) else { return };
-                self.send_control_to(from, &Control::RelayOpened { channel, target: *target }, asked_at, now);
-                self.send_control(to, &Control::RelayOpened { channel: back, target: source }, now);
+                let (asked, asking) = (self.seen_at(to, now), self.seen_at(from, now));
+                let opened = Control::RelayOpened { channel, target: *target, seen_at: asked };
+                self.send_control_to(from, &opened, asked_at, now);
+                self.send_control(to, &Control::RelayOpened { channel: back, target: source, seen_at: asking }, now);
             }
             Err(reason) => {
                 self.send_control_to(from, &Control::RelayRefused { target: *target, reason }, asked_at, now);

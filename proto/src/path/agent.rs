@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::mtu::Search;
 use super::quality::Quality;
-use super::{Locator, Origin, PathKind};
+use super::{Locator, Origin, PathKind, SocketId};
 use crate::stats::Stamps;
 use crate::time::Instant;
 
@@ -379,9 +379,36 @@ impl Paths {
         self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
     }
 
+    /// Where the peer itself has answered, and does still: the data's path first.
+    pub(crate) fn proven(&self, now: Instant) -> impl Iterator<Item = SocketAddr> {
+        let is_proven = move |path: &&Path| path.locator.channel.is_none() && path.works(now);
+        let others = self.all.iter().filter(|path| self.active != Some(path.locator));
+        self.active_path().into_iter().chain(others).filter(is_proven).map(|path| path.locator.address)
+    }
+
     /// Whether this is a candidate.
     pub(crate) fn knows(&self, locator: Locator) -> bool {
         self.all.iter().any(|path| path.locator == locator)
+    }
+
+    /// Whether the peer's own addresses were probed in vain, as far as its NAT may have given them.
+    pub(crate) fn has_tried_in_vain(&self) -> bool {
+        let is_outer = |path: &&Path| {
+            matches!(path.origin, Origin::Observed | Origin::Mapped | Origin::Public) && path.locator.address.is_ipv4()
+        };
+        self.all.iter().filter(is_outer).any(|path| path.streak == 0 && path.probes > BURST.len() as u32)
+    }
+
+    /// Whether datagrams go by one of this machine's sockets, or may.
+    pub(crate) fn uses(&self, socket: SocketId, now: Instant) -> bool {
+        let is_alive = |path: &Path| path.next.is_some() || path.works(now);
+        self.all.iter().any(|path| path.locator.socket == socket && is_alive(path))
+    }
+
+    /// A socket of this machine is closed: what went by it goes nowhere now.
+    pub(crate) fn forget_socket(&mut self, socket: SocketId) {
+        self.all.retain(|path| path.locator.socket != socket);
+        self.active = self.active.filter(|active| active.socket != socket);
     }
 
     /// Takes what passed last in the session, and when.

@@ -7,13 +7,24 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel(pub u32);
 
-/// Where a datagram comes from or goes to: a socket address, and the channel if a relay is there.
+/// One of this machine's sockets, as the shell numbers them. It means nothing to anybody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u8);
+
+impl SocketId {
+    /// Those that listen on the node's port; every other is one that a spray left over.
+    pub const MAIN: Self = Self(0);
+}
+
+/// Where a datagram comes from or goes to: a socket address, the channel if a relay is there, and the socket at this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Locator {
     /// The peer's address, or the relay's.
     pub address: SocketAddr,
     /// `None`: the peer itself is there.
     pub channel: Option<Channel>,
+    /// The socket of this machine that it comes to or leaves by.
+    pub socket: SocketId,
 }
 
 impl Locator {
@@ -26,7 +37,7 @@ impl Locator {
 
 impl From<SocketAddr> for Locator {
     fn from(address: SocketAddr) -> Self {
-        Self { address, channel: None }
+        Self { address, channel: None, socket: SocketId::MAIN }
     }
 }
 

@@ -10,11 +10,16 @@ mod locator;
 mod mtu;
 mod punch;
 mod quality;
+mod spray;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use agent::{Change, Paths};
 pub use agent::{PathState, PathStatus};
-pub use locator::{Channel, Locator, Origin, PathKind};
+pub use locator::{Channel, Locator, Origin, PathKind, SocketId};
 pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};
+pub(crate) use spray::{
+    Allowance, OFFER_PAUSE, PACE as SPRAY_PACE, SPRAY_PAUSE, VOLLEY as SPRAY_VOLLEY, WAIT as SPRAY_WAIT, ports,
+};
+pub use spray::{SPRAY_PROBES, SPRAY_SOCKETS, SprayEnd, SpraySide, SprayStatus};

@@ -26,6 +26,10 @@ pub(crate) struct Punching {
     pub(crate) told: Rounds,
     /// Volleys at forecasts of its own.
     pub(crate) fired: Rounds,
+    /// When it was to be offered a spray.
+    pub(crate) offered: Option<Instant>,
+    /// The offer waits until the relay has told both sides where it has the other.
+    pub(crate) is_offer_due: bool,
 }
 
 /// Rounds of one side.

@@ -3,7 +3,7 @@
 //! The first byte is the kind. A receiver ignores kinds and trailing bytes that it does not know, so that later versions
 //! may add both. A probe may be padded to any length, which is how a path's MTU is measured.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::address::{self, ADDRESS_LEN};
@@ -46,6 +46,13 @@ pub enum Control {
         /// Where they will be.
         forecast: Forecast,
     },
+    /// Between a node before whose NAT nobody can foretell a port and one that keeps its port: about a spray.
+    Spray {
+        /// What is said of it.
+        step: SprayStep,
+        /// In an offer, where the sender is seen, of which only the IP address counts; in an answer, where it is reached.
+        address: SocketAddr,
+    },
     /// To a relay: open a channel to the holder of this key.
     RelayOpen {
         /// Whose.
@@ -58,6 +65,8 @@ pub enum Control {
         channel: Channel,
         /// At the other end.
         target: PublicKey,
+        /// Where the other end has answered the relay; `None` where it has not over IPv4.
+        seen_at: Option<Ipv4Addr>,
     },
     /// Send a [`Control::ProbeReply`] with this token, but only after a while, to where this came from: does what is unasked still
     /// come in then?
@@ -84,6 +93,15 @@ pub enum Control {
     },
     /// No longer: send through this session.
     DirectWithdraw,
+}
+
+/// What two nodes say to each other before a spray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SprayStep {
+    /// I would send from many sockets to the one port that your NAT keeps, if you probed ports of mine.
+    Offer = 1,
+    /// I begin to probe yours: send now.
+    Accept = 2,
 }
 
 /// Some of the two IP versions.
@@ -141,6 +159,7 @@ const RELAY_REFUSED: u8 = 7;
 const DIRECT_OFFER: u8 = 8;
 const DIRECT_WITHDRAW: u8 = 9;
 const NEXT_MAPPINGS: u8 = 11;
+const SPRAY: u8 = 12;
 const ECHO: u8 = 17;
 
 impl Control {
@@ -160,7 +179,14 @@ impl Control {
             RELAY_OPEN => Some(Self::RelayOpen { target: key(body)? }),
             RELAY_OPENED => {
                 let channel = Channel(u32::from_le_bytes(*body.first_chunk()?));
-                Some(Self::RelayOpened { channel, target: key(body.get(4..)?)? })
+                let seen_at = body.get(36..).and_then(<[u8]>::first_chunk::<4>);
+                let seen_at = seen_at.map(|bytes| Ipv4Addr::from(*bytes));
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(IpAddr::V4(*ip)));
+                Some(Self::RelayOpened { channel, target: key(body.get(4..)?)?, seen_at })
+            }
+            SPRAY => {
+                let (step, rest) = body.split_first()?;
+                Some(Self::Spray { step: SprayStep::of(*step)?, address: address(rest)? })
             }
             RELAY_REFUSED => {
                 let (reason, rest) = body.split_first()?;
@@ -205,8 +231,12 @@ impl Control {
                 write(&mut out, NEXT_MAPPINGS, &[&step.get().to_le_bytes(), &address::to_bytes(*first)]);
             }
             Self::RelayOpen { target } => write(&mut out, RELAY_OPEN, &[&target.0]),
-            Self::RelayOpened { channel, target } => {
+            Self::RelayOpened { channel, target, seen_at } => {
                 write(&mut out, RELAY_OPENED, &[&channel.0.to_le_bytes(), &target.0]);
+                out.extend(seen_at.iter().flat_map(Ipv4Addr::octets));
+            }
+            Self::Spray { step, address } => {
+                write(&mut out, SPRAY, &[&[*step as u8], &address::to_bytes(*address)]);
             }
             Self::RelayRefused { target, reason } => {
                 write(&mut out, RELAY_REFUSED, &[&[*reason as u8], &target.0]);
@@ -222,6 +252,16 @@ impl Control {
             }
         }
         out
+    }
+}
+
+impl SprayStep {
+    const fn of(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Offer),
+            2 => Some(Self::Accept),
+            _ => None,
+        }
     }
 }
 
@@ -295,8 +335,14 @@ mod tests {
                 Some(Control::NextMappings { forecast })
             }),
             key.clone().prop_map(|target| Control::RelayOpen { target }),
-            (any::<u32>(), key.clone())
-                .prop_map(|(channel, target)| Control::RelayOpened { channel: Channel(channel), target }),
+            (any::<u32>(), key.clone(), any::<Option<Ipv4Addr>>()).prop_map(|(channel, target, seen_at)| {
+                let seen_at = seen_at.filter(|ip| address::is_of_one_machine(IpAddr::V4(*ip)));
+                Control::RelayOpened { channel: Channel(channel), target, seen_at }
+            }),
+            (proptest::sample::select(vec![SprayStep::Offer, SprayStep::Accept]), addresses()).prop_filter_map(
+                "an address",
+                |(step, known)| Some(Control::Spray { step, address: known.first()?.1 })
+            ),
             (any::<u64>(), any::<u32>())
                 .prop_map(|(token, after)| Control::Echo { token, after: Duration::from_millis(after.into()) }),
             (key, reason).prop_map(|(target, reason)| Control::RelayRefused { target, reason }),

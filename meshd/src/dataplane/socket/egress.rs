@@ -77,6 +77,8 @@ impl Egress {
     /// Counts a batch that cannot even be tried.
     pub(super) fn drop_all(&mut self, batch: &SendBatch) -> SocketSend {
         self.stats.dropped += batch.count() as u64;
+        // It does not come again.
+        self.progress = None;
         SocketSend::Dropped
     }
 

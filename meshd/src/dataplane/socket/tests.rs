@@ -1,6 +1,7 @@
 //! The UDP socket against the kernel: over loopback, and where fragments matter in a network namespace of its own.
 
 use nix::poll::PollFlags;
+use proto::data::batch::Destination;
 
 use super::*;
 use crate::dataplane::device::namespace::{in_namespace, ip};
@@ -360,7 +361,7 @@ fn a_message_that_was_cut_off_leaves_an_empty_slot() {
     let whole = udp::Received { len: 300, stride: Some(100), source, truncated: false };
     let mut stats = ReceiveStats::default();
     let lens = [whole, udp::Received { truncated: true, ..whole }, udp::Received { source: None, ..whole }, whole]
-        .map(|message| meta_of(message, &mut stats).len);
+        .map(|message| meta_of(message, SocketId::MAIN, &mut stats).len);
     assert_eq!(lens, [300, 0, 0, 300]);
     assert_eq!(stats, ReceiveStats { messages: 4, merged: 2, cut_off: 2, failed: 0 });
 }
@@ -369,4 +370,53 @@ fn a_message_that_was_cut_off_leaves_an_empty_slot() {
 fn a_worker_may_be_given_its_socket() {
     fn is_send<T: Send + 'static>(_: &T) {}
     is_send(&bind(&SocketOptions::default()));
+}
+
+#[test]
+fn a_kept_socket_sends_and_receives_at_a_port_of_its_own_until_it_is_let_go() {
+    let (mut socket, mut other) = (bind(&SocketOptions::default()), bind(&SocketOptions::default()));
+    let extras = Arc::clone(socket.extras());
+    let (extra, id) = (Arc::new(extras.open().unwrap()), extras.free().unwrap());
+    extras.keep(id, &extra).unwrap();
+    let at = SocketAddr::from(([127, 0, 0, 1], extra.local_addr().unwrap().port()));
+    let main = batch(address(&other, "127.0.0.1"), &[50, 50]);
+    let mut by_extra = SendBatch::new();
+    let to = Destination { socket: id, ..Destination::from(address(&other, "127.0.0.1")) };
+    (0..3).for_each(|_| by_extra.push(to, 100).unwrap().fill(7));
+    let own = address(&socket, "127.0.0.1");
+    let mut both = [main, by_extra];
+    for source in [own, at] {
+        assert_eq!(socket.send(&both), SocketSend::Sent(1), "not what leaves by another");
+        let count = both[0].count();
+        assert_eq!(receive(&mut other, source, count).0.len(), count);
+        both.reverse();
+    }
+    let by_handle = socket.try_clone_sender().unwrap();
+    by_handle.send_by(id, b"probe", address(&other, "127.0.0.1"), Fragments::Never).unwrap();
+    assert_eq!(receive(&mut other, at, 1).0, [b"probe".to_vec()]);
+
+    other.try_clone_sender().unwrap().send_to(b"back", at).unwrap();
+    assert!(await_events(&*extras, PollFlags::POLLIN, 5_000).contains(PollFlags::POLLIN));
+    assert_eq!(extras.readable(), [id]);
+    socket.read_from(id);
+    let mut received = RecvBatch::new();
+    assert_eq!(socket.recv(&mut received), 1);
+    assert_eq!(received.messages().0[0].socket, id);
+    assert!(extras.readable().is_empty());
+
+    extras.let_go(id);
+    both.reverse();
+    assert_eq!(socket.send(&both[..1]), SocketSend::Dropped);
+    assert!(by_handle.send_by(id, b"probe", at, Fragments::Never).is_err() && extras.ids().is_empty());
+}
+
+#[test]
+fn no_more_sockets_are_kept_than_there_are_numbers() {
+    let socket = bind(&SocketOptions::default());
+    let extras = socket.extras();
+    let extra = || Arc::new(extras.open().unwrap());
+    let kept: Vec<_> = std::iter::from_fn(|| extras.free().inspect(|id| extras.keep(*id, &extra()).unwrap())).collect();
+    assert_eq!((kept.len(), extras.ids()), (8, kept.clone()));
+    extras.let_go(kept[3]);
+    assert_eq!(extras.free(), Some(kept[3]));
 }
