@@ -12,6 +12,7 @@ mod check;
 mod duration;
 mod error;
 mod file;
+mod health;
 pub mod key;
 mod lan;
 mod load;
@@ -30,7 +31,7 @@ pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
-    ApiConfig, Config, DataplaneConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
+    ApiConfig, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
     LogLevel, Mesh, NatConfig, NodeConfig, Offload, RelayConfig, SessionConfig, StateConfig,
 };
 pub use rate::{Rate, RateError};

@@ -10,6 +10,7 @@ use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
+use crate::health::{self, HealthTable};
 use crate::lan::{self, LanTable};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, RelayConfig,
@@ -76,6 +77,7 @@ pub(crate) struct NodeFile {
     /// Whether the file says where TLS is taken, and where it does.
     pub(crate) tls_at: Option<usize>,
     pub(crate) nat: NatConfig,
+    pub(crate) health: HealthTable,
     pub(crate) relay: RelayConfig,
     pub(crate) session: SessionConfig,
     /// Whether the file names a keep-alive, and where.
@@ -110,6 +112,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         port_at: place(listen, "port"),
         tls_at: place(listen, "tls"),
         nat: nat(reader, root),
+        health: health::read(reader, root),
         relay: relay(reader, root),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),

@@ -139,6 +139,7 @@ impl World {
             addresses: vec![IpAddr::from(((10 << 24 | 99 << 16) + number).to_be_bytes())],
             subnets: Vec::new(),
             node_subnets: Vec::new(),
+            priority: 0,
             relay: None,
             zone: None,
             region: None,
