@@ -340,7 +340,7 @@ impl Message<'_> {
         self.end_run();
         let packet = self.memory.get_mut(inner.start..inner.start + inner.len).ok_or(DropReason::MalformedInner)?;
         let (source, destination): (IpAddr, IpAddr) = layout::addresses(packet).ok_or(DropReason::MalformedInner)?;
-        if table.routes.lookup(source) != Some(Target::Peer(row.session.peer)) {
+        if !table.routes.admits(source, row.session.peer) {
             return Err(DropReason::ForgedSource);
         }
         if table.routes.lookup(destination) != Some(Target::Local) {

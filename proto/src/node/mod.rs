@@ -16,6 +16,7 @@ mod handshake;
 mod mtu;
 mod neighbour;
 mod order;
+mod owners;
 mod path;
 mod punch;
 mod registry;
@@ -30,6 +31,7 @@ pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
 use order::Order;
+use owners::Owners;
 use path::Observation;
 use relay::Relaying;
 
@@ -141,6 +143,8 @@ pub struct Node {
     /// Whether any of them serves TLS.
     has_carriers: bool,
     relaying: Relaying,
+    /// Prefixes that several peers announce.
+    owners: Owners,
     timers: Timers,
     sweep_at: Option<Instant>,
     icmp_credit: IcmpCredit,
@@ -215,6 +219,7 @@ impl Node {
             relays: Vec::new(),
             has_carriers: false,
             relaying: Relaying::default(),
+            owners: Owners::default(),
             timers: Timers::default(),
             sweep_at: None,
             icmp_credit: IcmpCredit { since: now, left: ICMP_RATE },

@@ -91,7 +91,10 @@ impl Node {
         self.touch_relay(id, now);
         match change {
             Some(Change::Active(locator)) => self.move_to(id, locator, now),
-            Some(Change::Dead) => self.dial(id, now),
+            Some(Change::Dead) => {
+                self.dial(id, now);
+                self.tend_owners(now);
+            }
             None => {}
         }
         self.tend_direct(id, now);
@@ -108,6 +111,7 @@ impl Node {
             live.paths.add(locator, origin, now);
         }
         self.send_candidates(id, now);
+        self.ask_reach(id, now);
         if self.peer(id).is_some_and(|peer| peer.is_relay) {
             self.ask_relay(id, now);
         }

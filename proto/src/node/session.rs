@@ -182,6 +182,7 @@ impl Node {
         for id in live {
             self.sweep_peer(id, now);
         }
+        self.tend_owners(now);
         if !self.live.is_empty() {
             self.schedule_sweep(now);
         }
@@ -221,6 +222,8 @@ impl Node {
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
         let (is_kept, has_carrier) = (peer.is_kept, peer.carrier != Carrier::None);
+        // Without data, and to be there when data comes.
+        let is_spare = self.owners.is_asked(id, now);
         let Some(live) = &mut peer.live else { return Care::default() };
         live.paths.note(stamps, now);
         if has_carriers {
@@ -239,9 +242,9 @@ impl Node {
         let answer_due = stamps.rx_data > stamps.tx_any && silent >= KEEPALIVE_AFTER;
         let hello_due = is_kept && keepalive.is_some_and(|interval| silent >= interval);
         Care {
-            idle: quiet >= idle_after && !is_kept && !is_passed_by,
+            idle: quiet >= idle_after && !is_kept && !is_passed_by && !is_spare,
             expired: age >= reject,
-            dial: owes || (age >= rekey_after && (in_use || is_kept)),
+            dial: owes || (age >= rekey_after && (in_use || is_kept || is_spare)),
             keepalive: answer_due || (hello_due && !has_carrier),
             // A hello that is answered: nothing else would tell that UDP is blocked, and nobody would find us any more.
             question: hello_due && has_carrier,

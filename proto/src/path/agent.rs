@@ -368,6 +368,16 @@ impl Paths {
         }
     }
 
+    /// Whether there is an active path: between the death of one and the next there is none.
+    pub(crate) const fn has_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Whether the active path works, and was proven since then.
+    pub(crate) fn proven_since(&self, since: Instant, now: Instant) -> bool {
+        self.active_path().is_some_and(|path| path.works(now) && path.answered_at > Some(since))
+    }
+
     /// Where the peer may send from itself.
     pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
         self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)

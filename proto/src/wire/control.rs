@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
 use crate::nat::Forecast;
@@ -15,6 +17,9 @@ pub const MAX_CONTROL: usize = 9000;
 
 /// Most addresses in one [`Control::Candidates`].
 pub const MAX_ADDRESSES: usize = 12;
+
+/// Most prefixes in one [`Control::Reach`]: what fits the smallest path.
+pub const MAX_UNREACHED: usize = 64;
 
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +80,13 @@ pub enum Control {
     },
     /// No longer: send through this session.
     DirectWithdraw,
+    /// Which of the prefixes that others announce too does the receiver not reach?
+    ReachQuestion,
+    /// The sender reaches all that it announces but these: at most [`MAX_UNREACHED`], which replace those before.
+    Reach {
+        /// Of those that others announce too.
+        unreached: Vec<IpNet>,
+    },
 }
 
 /// Some of the two IP versions.
@@ -132,6 +144,14 @@ const RELAY_REFUSED: u8 = 7;
 const NEXT_MAPPINGS: u8 = 11;
 const DIRECT_OFFER: u8 = 8;
 const DIRECT_WITHDRAW: u8 = 9;
+const REACH: u8 = 14;
+
+/// The second byte of the two messages of kind [`REACH`].
+const QUESTION: u8 = 0;
+const STATEMENT: u8 = 1;
+
+/// Bytes of a prefix: its length, and an address as elsewhere.
+const PREFIX_LEN: usize = 17;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -164,6 +184,14 @@ impl Control {
                 Some(Self::DirectOffer { ready: Families::of_bits(*ready), addresses })
             }
             DIRECT_WITHDRAW => Some(Self::DirectWithdraw),
+            REACH => match body.split_first()? {
+                (&QUESTION, _) => Some(Self::ReachQuestion),
+                (&STATEMENT, prefixes) => {
+                    let (chunks, _) = prefixes.as_chunks::<PREFIX_LEN>();
+                    Some(Self::Reach { unreached: chunks.iter().take(MAX_UNREACHED).filter_map(prefix).collect() })
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -202,6 +230,13 @@ impl Control {
                 out.extend(addresses.iter().take(MAX_ADDRESSES).flat_map(|ip| address::ip_bytes(*ip)));
             }
             Self::DirectWithdraw => out.push(DIRECT_WITHDRAW),
+            Self::ReachQuestion => write(&mut out, REACH, &[&[QUESTION]]),
+            Self::Reach { unreached } => {
+                write(&mut out, REACH, &[&[STATEMENT]]);
+                for net in unreached.iter().take(MAX_UNREACHED) {
+                    write(&mut out, net.prefix_len(), &[&address::ip_bytes(net.addr())]);
+                }
+            }
         }
         out
     }
@@ -229,6 +264,13 @@ fn token(body: &[u8]) -> Option<u64> {
 
 fn key(body: &[u8]) -> Option<PublicKey> {
     body.first_chunk().map(|bytes| PublicKey(*bytes))
+}
+
+/// `None` where it is longer than its family's addresses.
+fn prefix(bytes: &[u8; PREFIX_LEN]) -> Option<IpNet> {
+    let (len, address) = bytes.split_first()?;
+    let address = IpAddr::from(*address.first_chunk::<16>()?).to_canonical();
+    IpNet::new(address, *len).ok().map(|net| net.trunc())
 }
 
 /// An origin that this version does not know makes its address none; the others stand.
@@ -289,6 +331,11 @@ mod tests {
                     .collect()
             }),
             Just(Control::DirectWithdraw),
+            Just(Control::ReachQuestion),
+            proptest::collection::vec((any::<IpAddr>(), 0u8..=32), 0..=MAX_UNREACHED).prop_map(|nets| {
+                let net = |(ip, len): (IpAddr, u8)| IpNet::new(ip.to_canonical(), len).unwrap().trunc();
+                Control::Reach { unreached: nets.into_iter().map(net).collect() }
+            }),
         ]
     }
 
