@@ -31,8 +31,8 @@ pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
-    ApiConfig, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
-    LogLevel, Mesh, NatConfig, NodeConfig, Offload, RelayConfig, SessionConfig, StateConfig,
+    ApiConfig, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
+    ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, RelayConfig, SessionConfig, StateConfig,
 };
 pub use rate::{Rate, RateError};
 pub use suggest::nearest;

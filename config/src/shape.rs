@@ -68,8 +68,8 @@ pub(crate) static NODE_TABLES: [&Shape; 12] =
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
 pub(crate) static ALL_TABLES: [&Shape; 15] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH, &ENDPOINT,
-    &COMMUNITY,
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
+    &ENDPOINT, &COMMUNITY,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

@@ -29,6 +29,7 @@ use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
 use crate::driver::{Driver, Outer, Stop};
+use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
 use crate::lan::{Lan, LanSettings};
 use crate::nat::{Nat, NatSettings, Pace, Port};
@@ -270,6 +271,7 @@ fn start(
         Ok(settings) => Lan::start(settings, node.drops(), clock),
         Err(error) => return Err(Box::new((host, error))),
     };
+    let health = Health::start(&config.health);
     let (tls_port, underlay) = (parts.port, parts.underlay.clone());
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
@@ -301,6 +303,7 @@ fn start(
         resolver,
         nat,
         lan,
+        health,
         outer: Outer::default(),
         tls,
         timestamps,
@@ -432,6 +435,7 @@ fn plan(config: &Config, mtu: u16) -> Plan {
     let Members { mesh, endpoints, .. } = members;
     let policy = Policy::new(members);
     let own = &config.node.name;
+    let ours = own_endpoint(config).map(|own| own.subnets.as_slice()).unwrap_or_default();
     let mut plan = Plan {
         mtu: mtu.into(),
         txqueuelen: TX_QUEUE,
@@ -445,7 +449,9 @@ fn plan(config: &Config, mtu: u16) -> Plan {
             plan.forward_v6 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V6(_)));
         } else if policy.check(own, &endpoint.name).is_ok() {
             let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.clone() };
-            plan.routes.extend(endpoint.prefixes(mesh).into_iter().map(route));
+            // What it shares with this node is this node's own.
+            let others = endpoint.prefixes(mesh).into_iter().filter(|prefix| !ours.contains(prefix));
+            plan.routes.extend(others.map(route));
             let outer = endpoint.public_addresses.iter().chain(&endpoint.tls_addresses);
             plan.underlay.extend(outer.filter_map(|address| match address.host {
                 Dial::Ip(ip) => Some(ip),

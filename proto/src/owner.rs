@@ -47,6 +47,8 @@ pub struct SharedStatus {
     pub prefix: IpNet,
     /// Whether this node announces it too, and so sends nothing for it to the others.
     pub is_local: bool,
+    /// Whether this node has told its peers that it does not reach it.
+    pub is_unreached: bool,
     /// Who carries it for this node.
     pub chosen: Option<PeerId>,
     /// The other members that announce it, best first.

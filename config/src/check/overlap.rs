@@ -88,9 +88,8 @@ pub(super) fn check(reader: &mut Reader<'_>, mesh: &MeshDraft, owners: &[usize],
 
 /// Whether both are connectors that announce the very same prefix: each of them is a way to it.
 fn is_shared((a, left): (&Claim, &EndpointDraft), (b, right): (&Claim, &EndpointDraft)) -> bool {
-    let announces = |claim: &Claim, draft: &EndpointDraft| {
-        claim.origin == Origin::Subnet && draft.kind == Kind::Connector
-    };
+    let announces =
+        |claim: &Claim, draft: &EndpointDraft| claim.origin == Origin::Subnet && draft.kind == Kind::Connector;
     a.net == b.net && announces(a, left) && announces(b, right)
 }
 

@@ -8,7 +8,7 @@ use proto::id::EndpointName;
 use proto::node::Node;
 use proto::time::Instant;
 
-use super::paths;
+use super::{paths, shared};
 use crate::api::detail::HistoryLine;
 
 /// Events that are kept of each peer; those before say little of what is wrong now.
@@ -46,6 +46,11 @@ impl History {
             Event::Unreachable { peer } => (peer, Kind::Other, "does not answer".to_owned()),
             Event::Disconnected { peer, reason } => {
                 (peer, Kind::Other, format!("disconnected: {}", disconnect_text(*reason)))
+            }
+            Event::OwnerChanged { prefix, owner, before, condition } => {
+                let owner = owner.and_then(|owner| node.peer_name(owner)).map_or("nobody", EndpointName::as_str);
+                let reason = shared::reason(*condition, now).map(|reason| format!(": {reason}")).unwrap_or_default();
+                (before, Kind::Other, format!("{prefix} goes to {owner} instead{reason}"))
             }
             Event::Rekeyed { .. }
             | Event::Refused { .. }

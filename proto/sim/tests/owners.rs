@@ -68,7 +68,8 @@ impl Shared {
     }
 
     fn condition(&mut self, connector: usize) -> Condition {
-        let (now, id) = (self.world.now(), self.world.peer(&self.edges[0].clone(), &self.connectors[connector].clone()));
+        let (now, id) =
+            (self.world.now(), self.world.peer(&self.edges[0].clone(), &self.connectors[connector].clone()));
         let status = self.world.host(&self.edges[0]).node.shared_prefixes(now);
         status[0].owners.iter().find(|owner| owner.peer == id).unwrap().condition
     }

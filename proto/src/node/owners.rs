@@ -98,6 +98,7 @@ impl Node {
         let status = |(prefix, shared): (&IpNet, &SharedPrefix)| SharedStatus {
             prefix: *prefix,
             is_local: shared.is_local,
+            is_unreached: self.owners.unreached.contains(prefix),
             chosen: shared.chosen,
             owners: self.owner_status(prefix, shared, now),
         };
@@ -217,8 +218,7 @@ impl Node {
     fn owner_status(&self, prefix: &IpNet, shared: &SharedPrefix, now: Instant) -> Vec<OwnerStatus> {
         let is_denied = |id: PeerId| self.peer(id).is_none_or(|peer| peer.permission.is_err());
         let status = |(priority, id): &(u16, PeerId)| {
-            let condition =
-                if is_denied(*id) { Condition::Denied } else { self.owners.condition(prefix, *id, now) };
+            let condition = if is_denied(*id) { Condition::Denied } else { self.owners.condition(prefix, *id, now) };
             OwnerStatus { peer: *id, priority: *priority, condition }
         };
         shared.owners.iter().map(status).collect()
@@ -288,9 +288,7 @@ impl Node {
             // Only an answer that is newer than the silence ends it.
             (Some(since), Some(_)) => !live.paths.proven_since(since, now),
             (Some(_), None) => true,
-            (None, Some(_)) => {
-                !live.paths.has_active() || live.unanswered.is_some_and(|since| now - since >= SILENCE)
-            }
+            (None, Some(_)) => !live.paths.has_active() || live.unanswered.is_some_and(|since| now - since >= SILENCE),
             (None, None) => is_vain,
         };
         let is_news = self.owners.health.get_mut(&id).is_some_and(|health| health.silence.set(is_silent, now));
