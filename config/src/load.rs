@@ -286,6 +286,7 @@ fn config(
         listen: node.listen,
         lan: node.lan.config,
         nat: node.nat,
+        paths: node.paths,
         health: node.health.config(),
         relay: node.relay,
         session: node.session,

@@ -26,6 +26,8 @@ pub struct Config {
     pub lan: LanConfig,
     /// How the node makes itself reachable behind a NAT.
     pub nat: NatConfig,
+    /// How data takes the ways to a peer.
+    pub paths: PathsConfig,
     /// How it finds out whether it reaches what it announces.
     pub health: HealthConfig,
     /// How much the node carries for others, where it relays.
@@ -156,6 +158,22 @@ pub struct NatConfig {
 impl NatConfig {
     /// Most STUN servers: two tell whether a NAT maps by destination, the others are for when those are away.
     pub const MAX_STUN_SERVERS: usize = 8;
+}
+
+/// `[paths]`: how data takes the ways to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathsConfig {
+    /// Over how many it goes.
+    pub balance: Balance,
+}
+
+/// Over how many paths the data to one peer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The best one.
+    Best,
+    /// Up to four of the best kind, each flow over one.
+    Flow,
 }
 
 /// `[health]`: how the node finds out whether it reaches what it announces.

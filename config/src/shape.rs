@@ -33,6 +33,7 @@ pub(crate) const LAN: Shape = one(
     ],
 );
 pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punch"]);
+pub(crate) const PATHS: Shape = one("paths", &["balance"]);
 pub(crate) const HEALTH: Shape = one("health", &["probe"]);
 pub(crate) const RELAY: Shape = one("relay", &["rate", "member_rate"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
@@ -62,13 +63,13 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 12] =
-    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 13] =
+    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 15] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
+pub(crate) static ALL_TABLES: [&Shape; 16] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
     &ENDPOINT, &COMMUNITY,
 ];
 

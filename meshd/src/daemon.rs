@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use config::{Config, DataplaneConfig, LanMode, Offload};
 use ipnet::IpNet;
 use proto::account::RelayRates;
-use proto::data::Published;
 use proto::data::batch::MAX_SEND;
+use proto::data::{Published, Spread};
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
+use proto::path::Balance;
 use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -385,6 +386,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         punch: config.nat.punch,
         relay: own.relays().then_some(relay_rates(config)),
         lan: lan_policy(config),
+        balance: balance(config),
         mtu: parts.mtu,
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
@@ -409,7 +411,19 @@ fn offer(config: &Config, parts: &Parts) -> Offer {
     if leaves(Offload::PartialChecksum) {
         capabilities = capabilities.and(Capabilities::CSUM_PARTIAL);
     }
-    Offer { suites: parts.suites, capabilities, lanes: config.dataplane.workers }
+    let workers = config.dataplane.workers;
+    let lanes = match config.paths.balance {
+        config::Balance::Best => workers,
+        config::Balance::Flow => Spread::lanes(workers),
+    };
+    Offer { suites: parts.suites, capabilities, lanes }
+}
+
+fn balance(config: &Config) -> Balance {
+    match config.paths.balance {
+        config::Balance::Best => Balance::Best,
+        config::Balance::Flow => Balance::Flow { workers: config.dataplane.workers },
+    }
 }
 
 /// What of the configured ciphers this CPU runs; an error where that is none.

@@ -94,6 +94,7 @@ fn node(members: &Members) -> Node {
         port: DEFAULT_PORT,
         punch: true,
         lan: LanPolicy::default(),
+        balance: proto::path::Balance::Best,
         mtu: 1420,
         relay: None,
     };

@@ -53,6 +53,7 @@ fn hub() -> (Node, Members) {
         port: 6374,
         punch: true,
         lan: LanPolicy::default(),
+        balance: proto::path::Balance::Best,
         mtu: 1420,
         relay: None,
     };

@@ -306,10 +306,10 @@ impl Message<'_> {
     /// Tells the core that a session came alive, or that its peer has moved.
     fn report_source(&mut self, row: &SessionRow, source: Locator, newest: bool, table: &ForwardingTable) {
         let session = row.session.local;
-        let expected = table.peer(row.session.peer).map(|peer| peer.remote);
+        let expected = table.peer(row.session.peer);
         let punt = if !row.session.is_confirmed() {
             Punt::Confirmed { session, source }
-        } else if newest && expected.is_some_and(|expected| expected != source) {
+        } else if newest && expected.is_some_and(|expected| !expected.goes_to(source)) {
             // Only the newest datagram may move a peer: older ones may be replays from before it came here.
             Punt::Roamed { session, source }
         } else {

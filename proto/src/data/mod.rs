@@ -10,6 +10,7 @@ mod outbound;
 mod passage;
 mod punt;
 mod relay;
+mod spread;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use outbound::Outbound;
 
 pub(crate) use apart::seal_staged;
 pub use punt::{Punt, PuntQueue};
+pub use spread::{Spread, Way};
 pub use table::{ChannelRow, ForwardingTable, PeerRow, Published, SessionRow};
 
 use crate::packet::{Offload, Part};

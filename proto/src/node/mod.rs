@@ -52,7 +52,7 @@ use crate::nat::Sightings;
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Fragments, Locator, Origin, PathStatus};
+use crate::path::{Balance, Fragments, Locator, Origin, PathStatus};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
@@ -85,6 +85,8 @@ pub struct Settings {
     pub keepalive: Option<Duration>,
     /// What being heard on a LAN entitles a member to.
     pub lan: LanPolicy,
+    /// Over how many paths the data to one peer goes.
+    pub balance: Balance,
 }
 
 /// Wall time, for handshake timestamps.
@@ -389,7 +391,10 @@ impl Node {
         self.peer(id)?;
         self.live.insert(id);
         self.schedule_sweep(now);
-        Some(self.peer_mut(id)?.live.get_or_insert_default())
+        let balance = self.settings.balance;
+        let live = self.peer_mut(id)?.live.get_or_insert_default();
+        live.paths.set_balance(balance);
+        Some(live)
     }
 
     fn seed(&mut self) -> [u8; 32] {

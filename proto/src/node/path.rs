@@ -97,6 +97,7 @@ impl Node {
             }
             None => {}
         }
+        self.tend_spread(id, now);
         self.tend_direct(id, now);
         self.schedule_paths(id, now);
     }
@@ -194,7 +195,8 @@ impl Node {
     pub(super) fn handle_roamed(&mut self, index: SessionIndex, source: Locator, now: Instant) {
         let Some(id) = self.table.session(index).map(|row| row.session.peer) else { return };
         let Some(peer) = self.peer_mut(id) else { return };
-        if peer.remote == Some(source) || peer.current().is_none() {
+        let is_known = peer.live.as_ref().is_some_and(|live| live.paths.members().contains(&source));
+        if is_known || peer.remote == Some(source) || peer.current().is_none() {
             return;
         }
         let origin = peer.origin_of(source);
@@ -270,6 +272,13 @@ impl Node {
             self.readdress(id, before.address, remote, now);
         }
         self.emit(Event::Moved { peer: id, remote });
+    }
+
+    fn tend_spread(&mut self, id: PeerId, now: Instant) {
+        let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).filter(|live| live.current.is_some());
+        if live.is_some_and(|live| live.paths.tend_spread(now)) {
+            self.publish_row(id);
+        }
     }
 
     fn paths(&self, id: PeerId) -> Option<&crate::path::Paths> {

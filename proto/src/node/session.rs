@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Node, Settings};
-use crate::data::{PeerRow, SessionRow, seal_staged};
+use crate::data::{PeerRow, SessionRow, Spread, seal_staged};
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
-use crate::path::Locator;
+use crate::path::{Balance, Locator};
 use crate::peer::{Carrier, Established, Live, Peer};
 use crate::session::Session;
 use crate::stats::{DropReason, Stamps};
@@ -295,17 +295,25 @@ impl Node {
         let next = self.peer(id).and_then(|peer| peer.live.as_ref()?.next.as_ref());
         let next = next.filter(|next| !self.is_crossed(id, next)).map(|next| Arc::clone(&next.session));
         let fit = self.fit(id);
+        let spread = self.spread(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,
             remote,
+            spread,
             fit,
             activity,
         });
         self.table.set_peer(id, row);
         self.is_table_dirty = true;
+    }
+
+    fn spread(&self, id: PeerId) -> Option<Arc<Spread>> {
+        let Balance::Flow { workers } = self.settings.balance else { return None };
+        let members = self.peer(id)?.live.as_ref()?.paths.members();
+        Spread::new(members, workers).map(Arc::new)
     }
 
     fn publish_session(&mut self, id: PeerId, session: &Arc<Session>) {
