@@ -76,13 +76,16 @@ fn flows_to_one_peer_go_through_two_relays_and_go_on_when_one_is_cut() {
             let carried = wan.carried();
             carried.iter().all(|relay| *relay > carried.iter().sum::<usize>() / 8)
         });
-        let cut = Instant::now();
         wan.router.ok(&format!("ip link set {} down", wan.second));
-        let worst = streams.iter().map(|stream| stream.wait_next_arrival(cut, RECOVERY)).max().unwrap_or_default();
-        figure(&format!("one of two relays cut: all of 16 flows arrive again after {worst:?}"));
+        thread::sleep(RECOVERY);
+        for stream in &streams {
+            stream.wait_next_arrival(Instant::now(), RECOVERY);
+        }
         let reports: Vec<_> = streams.into_iter().map(Stream::stop).collect();
+        let worst = reports.iter().map(|report| report.longest_gap).max().unwrap_or_default();
+        figure(&format!("one of two relays cut: the longest gap of 16 flows is {worst:?}"));
         let spared = reports.iter().filter(|report| report.lost() == 0).count();
         assert!(spared >= 1, "flows through the other relay lose nothing: {reports:?}");
-        assert!(reports.iter().all(|report| report.longest_gap < RECOVERY), "{reports:?}");
+        assert!(worst < RECOVERY, "{reports:?}");
     });
 }

@@ -12,7 +12,8 @@ pub fn flow_hash(packet: &[u8], layout: &Layout) -> u64 {
         Version::V6 => 8..40,
     };
     let ports = if layout.transport == Transport::Other { 0 } else { 4 };
-    let parts = [packet.get(addresses), packet.get(layout.l4_offset..layout.l4_offset + ports)];
+    let ports = packet.get(layout.l4_offset..).and_then(|behind| behind.get(..ports));
+    let parts = [packet.get(addresses), ports];
     let words = parts.into_iter().flatten().flat_map(|part| part.as_chunks::<4>().0);
     words.fold(0, |hash, word| mix(hash ^ u64::from(u32::from_be_bytes(*word))))
 }
