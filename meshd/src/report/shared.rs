@@ -14,10 +14,12 @@ pub(super) fn lines(node: &Node, own: &str, now: Instant) -> Vec<SharedLine> {
 fn line(node: &Node, own: &str, shared: &SharedStatus, now: Instant) -> SharedLine {
     let name = |peer| node.peer_name(peer).map_or_else(|| "?".to_owned(), ToString::to_string);
     let owner = |owner: &OwnerStatus| {
-        let state = match owner.condition {
-            _ if shared.is_local => "own",
-            _ if shared.chosen == Some(owner.peer) => "active",
-            condition => state(condition),
+        let state = if shared.is_local {
+            "own"
+        } else if shared.chosen == Some(owner.peer) {
+            "active"
+        } else {
+            state(owner.condition)
         };
         let reason = (!shared.is_local).then(|| reason(owner.condition, now)).flatten();
         OwnerLine { name: name(owner.peer), priority: owner.priority, state: state.to_owned(), reason }

@@ -1,4 +1,5 @@
 //! Flows over two paths at once: both carry, and when one is cut the other has all.
+#![allow(clippy::unwrap_used, reason = "what the tests share is part of the tests")]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

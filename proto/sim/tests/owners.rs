@@ -1,4 +1,5 @@
 //! A subnet behind several connectors: who carries it, how soon another takes over, and when the first one has it back.
+#![allow(clippy::unwrap_used, reason = "what the tests share is part of the tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
