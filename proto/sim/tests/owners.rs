@@ -130,6 +130,20 @@ fn a_connector_that_lost_its_way_into_the_subnet_is_left_at_once_though_it_lives
 }
 
 #[test]
+fn a_connector_that_stops_hands_over_at_once() {
+    let mut shared = Shared::new(26, 1, [0, 1]);
+    shared.send_for(Duration::from_secs(12));
+    let (one, now) = (shared.connectors[0].clone(), shared.world.now());
+    shared.world.host(&one).node.handle_shutdown(now);
+    shared.world.step(&one);
+    shared.world.run_for(TICK);
+    shared.world.kill(&one);
+    let stopped = shared.sent;
+    shared.send_for(Duration::from_secs(5));
+    assert_eq!(shared.received(1, stopped), 50, "nothing is lost");
+}
+
+#[test]
 fn what_a_connector_reaches_is_asked_when_a_session_begins() {
     let mut shared = Shared::new(21, 1, [0, 1]);
     let (one, now) = (shared.connectors[0].clone(), shared.world.now());

@@ -197,12 +197,11 @@ impl Node {
         self.tend_owners(now);
     }
 
-    /// A session ended. One that carried packets until now was not idle: its peer stops, or is lost.
-    pub(super) fn note_owner_gone(&mut self, id: PeerId, reason: Disconnect, now: Instant) {
+    /// A session ends. One that carried packets until now was not idle: its peer stops, or is lost. Returns whether that is news.
+    pub(super) fn note_owner_gone(&mut self, id: PeerId, reason: Disconnect, now: Instant) -> bool {
         let is_lost = matches!(reason, Disconnect::Closed | Disconnect::Expired) && self.carries(id, now);
-        if let Some(health) = self.owners.health.get_mut(&id).filter(|_| is_lost) {
-            health.silence.set(true, now);
-        }
+        let health = self.owners.health.get_mut(&id).filter(|_| is_lost);
+        health.is_some_and(|health| health.silence.set(true, now))
     }
 
     fn reach(&self) -> Control {

@@ -170,8 +170,11 @@ impl Node {
         if had_session && reason != Disconnect::Closed {
             self.send_control(id, &crate::wire::Control::Close, now);
         }
-        self.note_owner_gone(id, reason, now);
+        let is_owner_lost = self.note_owner_gone(id, reason, now);
         self.tear_down(id, now);
+        if is_owner_lost {
+            self.tend_owners(now);
+        }
         if had_session {
             self.emit(Event::Disconnected { peer: id, reason });
         }
