@@ -274,6 +274,7 @@ impl Small {
                 session: session(0),
                 next: None,
                 remote: remote(number).into(),
+                spread: None,
                 fit: Fit::known(u16::MAX),
                 activity: Arc::default(),
             };
@@ -381,6 +382,7 @@ fn table(side: u8, mine: Ipv4Addr, theirs: Ipv4Addr, remote: SocketAddr) -> Forw
             session: Arc::clone(&session),
             next: None,
             remote: remote.into(),
+            spread: None,
             fit: Fit::known(u16::MAX),
             activity: Arc::default(),
         }),

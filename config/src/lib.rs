@@ -12,12 +12,14 @@ mod check;
 mod duration;
 mod error;
 mod file;
+mod health;
 pub mod key;
 mod lan;
 mod load;
 mod mesh;
 mod model;
 mod node;
+mod paths;
 mod rate;
 mod read;
 mod scalar;
@@ -30,8 +32,9 @@ pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
-    ApiConfig, Config, DataplaneConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode, ListenConfig, LogConfig,
-    LogLevel, Mesh, NatConfig, NodeConfig, Offload, RelayConfig, SessionConfig, StateConfig,
+    ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
+    ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, SessionConfig,
+    StateConfig,
 };
 pub use rate::{Rate, RateError};
 pub use suggest::nearest;

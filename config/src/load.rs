@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use proto::id::{EndpointName, PresharedKey, PublicKey, SecretKey};
 
 use crate::error::{Fault, Problem, Problems, quote};
@@ -86,6 +87,8 @@ struct Own {
     is_public: bool,
     /// Whether it names addresses to be reached at over TLS.
     has_tls: bool,
+    /// What it announces.
+    subnets: Vec<IpNet>,
 }
 
 impl MeshRead {
@@ -124,7 +127,8 @@ fn find_own(reader: &Reader<'_>, mesh: &MeshDraft, own: &EndpointName) -> Own {
     };
     let public_key = endpoint.public_key.as_ref().map(|key| (key.value, reader.source.place(key.at)));
     let has_tls = !endpoint.tls_addresses.is_empty();
-    Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty(), has_tls }
+    let subnets = endpoint.subnets.iter().map(|net| net.value).collect();
+    Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty(), has_tls, subnets }
 }
 
 type Parts = (NodeFile, Mesh, Option<(SecretKey, PresharedKey)>);
@@ -248,6 +252,9 @@ fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> 
     for Located { value, at } in &node.lan.odd {
         warn(*at, value);
     }
+    for Located { value, at } in &node.health.odd(&own.subnets) {
+        warn(*at, value);
+    }
     let is_aside = node.lan.config.mode == LanMode::Direct && node.interface.table != MAIN_TABLE;
     if let (Some(at), true) = (node.lan.token_at, is_aside) {
         warn(at, "[lan] mode: \"direct\" has no effect with an [interface] table other than main");
@@ -279,6 +286,8 @@ fn config(
         listen: node.listen,
         lan: node.lan.config,
         nat: node.nat,
+        paths: node.paths,
+        health: node.health.config(),
         relay: node.relay,
         session: node.session,
         dataplane: node.dataplane,

@@ -1,6 +1,7 @@
 //! The tables of a mesh: its endpoints and communities, as they are written, before they are held against each other.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::id::{EndpointName, MeshId, PublicKey};
@@ -14,6 +15,9 @@ use crate::{address, node, scalar, shape};
 
 const MESH_NAME: &str = "default";
 const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
+
+/// The lowest is preferred.
+const PRIORITY_RANGE: RangeInclusive<u32> = 0..=u16::MAX as u32;
 
 /// A mesh as it is written; what was refused is absent.
 pub(crate) struct MeshDraft {
@@ -36,6 +40,7 @@ pub(crate) struct EndpointDraft {
     pub(crate) addresses: Vec<Located<IpAddr>>,
     pub(crate) subnets: Vec<Located<IpNet>>,
     pub(crate) node_subnets: Vec<Located<IpNet>>,
+    pub(crate) priority: u16,
     pub(crate) relay: Option<bool>,
     pub(crate) zone: Option<String>,
     pub(crate) region: Option<String>,
@@ -113,6 +118,7 @@ impl EndpointDraft {
             addresses: values(self.addresses),
             subnets: values(self.subnets),
             node_subnets: values(self.node_subnets),
+            priority: self.priority,
             relay: self.relay,
             zone: self.zone,
             region: self.region,
@@ -157,6 +163,10 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
         addresses: addresses(reader, section),
         subnets: reader.list(section, "subnets", address::subnet),
         node_subnets: reader.list(section, "node_subnets", address::node_subnet),
+        priority: reader
+            .optional(section, "priority", |value| scalar::integer(value, &PRIORITY_RANGE))
+            .and_then(|priority| u16::try_from(priority.value).ok())
+            .unwrap_or_default(),
         relay: reader.optional(section, "relay", scalar::switch).map(|relay| relay.value),
         zone,
         region,

@@ -1,7 +1,7 @@
 //! The checked configuration of one node: what the daemon starts from.
 
 use std::fmt;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ pub struct Config {
     pub lan: LanConfig,
     /// How the node makes itself reachable behind a NAT.
     pub nat: NatConfig,
+    /// How data takes the ways to a peer.
+    pub paths: PathsConfig,
+    /// How it finds out whether it reaches what it announces.
+    pub health: HealthConfig,
     /// How much the node carries for others, where it relays.
     pub relay: RelayConfig,
     /// How long sessions and their keys live.
@@ -156,6 +160,34 @@ pub struct NatConfig {
 impl NatConfig {
     /// Most STUN servers: two tell whether a NAT maps by destination, the others are for when those are away.
     pub const MAX_STUN_SERVERS: usize = 8;
+}
+
+/// `[paths]`: how data takes the ways to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathsConfig {
+    /// Over how many it goes.
+    pub balance: Balance,
+}
+
+/// Over how many paths the data to one peer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The best one.
+    Best,
+    /// Up to four of the best kind, each flow over one.
+    Flow,
+}
+
+/// `[health]`: how the node finds out whether it reaches what it announces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Addresses in its subnets that answer to ping, at most [`HealthConfig::MAX_PROBES`].
+    pub probe: Vec<IpAddr>,
+}
+
+impl HealthConfig {
+    /// Most addresses: a few prefixes with two hosts each. Every one costs an echo a second.
+    pub const MAX_PROBES: usize = 16;
 }
 
 /// `[relay]`: how much the node carries for others, where it relays.

@@ -10,14 +10,15 @@ use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
+use crate::health::{self, HealthTable};
 use crate::lan::{self, LanTable};
 use crate::model::{
-    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, RelayConfig,
-    SessionConfig, StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, PathsConfig,
+    RelayConfig, SessionConfig, StateConfig,
 };
 use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
-use crate::{address, scalar, shape};
+use crate::{address, paths, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -76,6 +77,8 @@ pub(crate) struct NodeFile {
     /// Whether the file says where TLS is taken, and where it does.
     pub(crate) tls_at: Option<usize>,
     pub(crate) nat: NatConfig,
+    pub(crate) paths: PathsConfig,
+    pub(crate) health: HealthTable,
     pub(crate) relay: RelayConfig,
     pub(crate) session: SessionConfig,
     /// Whether the file names a keep-alive, and where.
@@ -110,6 +113,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         port_at: place(listen, "port"),
         tls_at: place(listen, "tls"),
         nat: nat(reader, root),
+        paths: paths::read(reader, root),
+        health: health::read(reader, root),
         relay: relay(reader, root),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),

@@ -33,6 +33,8 @@ pub(crate) const LAN: Shape = one(
     ],
 );
 pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punch", "spray"]);
+pub(crate) const PATHS: Shape = one("paths", &["balance"]);
+pub(crate) const HEALTH: Shape = one("health", &["probe"]);
 pub(crate) const RELAY: Shape = one("relay", &["rate", "member_rate"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
 pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "without", "cipher"]);
@@ -52,6 +54,7 @@ pub(crate) const ENDPOINT: Shape = Shape {
         "subnets",
         "node_subnets",
         "address",
+        "priority",
         "relay",
         "zone",
         "region",
@@ -60,14 +63,14 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 11] =
-    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 13] =
+    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 14] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH, &ENDPOINT,
-    &COMMUNITY,
+pub(crate) static ALL_TABLES: [&Shape; 16] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
+    &ENDPOINT, &COMMUNITY,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

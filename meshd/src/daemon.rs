@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use config::{Config, DataplaneConfig, LanMode, Offload};
 use ipnet::IpNet;
 use proto::account::RelayRates;
-use proto::data::Published;
 use proto::data::batch::MAX_SEND;
+use proto::data::{Published, Spread};
 use proto::handshake::{Identity, Offer};
 use proto::member::{Endpoint, Host as Dial, Members, Policy};
 use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::packet::MAX_SEGMENTS;
+use proto::path::Balance;
 use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -29,6 +30,7 @@ use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
 use crate::driver::{Driver, Outer, Stop};
+use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
 use crate::lan::{Lan, LanSettings};
 use crate::nat::{Nat, NatSettings, Pace, Port};
@@ -273,6 +275,7 @@ fn start(
         Err(error) => return Err(Box::new((host, error))),
     };
     let extras = udp.extras();
+    let health = Health::start(&config.health);
     let (tls_port, underlay) = (parts.port, parts.underlay.clone());
     let resume = match Resume::new() {
         Ok(resume) => resume,
@@ -309,6 +312,7 @@ fn start(
         resolver,
         nat,
         lan,
+        health,
         outer: Outer::default(),
         spray: Spray::new(extras, clock.now()),
         tls,
@@ -392,6 +396,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         spray: config.nat.spray,
         relay: own.relays().then_some(relay_rates(config)),
         lan: lan_policy(config),
+        balance: balance(config),
         mtu: parts.mtu,
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
     };
@@ -416,7 +421,19 @@ fn offer(config: &Config, parts: &Parts) -> Offer {
     if leaves(Offload::PartialChecksum) {
         capabilities = capabilities.and(Capabilities::CSUM_PARTIAL);
     }
-    Offer { suites: parts.suites, capabilities, lanes: config.dataplane.workers }
+    let workers = config.dataplane.workers;
+    let lanes = match config.paths.balance {
+        config::Balance::Best => workers,
+        config::Balance::Flow => Spread::lanes(workers),
+    };
+    Offer { suites: parts.suites, capabilities, lanes }
+}
+
+fn balance(config: &Config) -> Balance {
+    match config.paths.balance {
+        config::Balance::Best => Balance::Best,
+        config::Balance::Flow => Balance::Flow { workers: config.dataplane.workers },
+    }
 }
 
 /// What of the configured ciphers this CPU runs; an error where that is none.
@@ -442,6 +459,7 @@ fn plan(config: &Config, mtu: u16) -> Plan {
     let Members { mesh, endpoints, .. } = members;
     let policy = Policy::new(members);
     let own = &config.node.name;
+    let ours = own_endpoint(config).map(|own| own.subnets.as_slice()).unwrap_or_default();
     let mut plan = Plan {
         mtu: mtu.into(),
         txqueuelen: TX_QUEUE,
@@ -455,7 +473,9 @@ fn plan(config: &Config, mtu: u16) -> Plan {
             plan.forward_v6 = endpoint.subnets.iter().any(|net| matches!(net, IpNet::V6(_)));
         } else if policy.check(own, &endpoint.name).is_ok() {
             let route = |prefix| PlannedRoute { prefix, owner: endpoint.name.clone() };
-            plan.routes.extend(endpoint.prefixes(mesh).into_iter().map(route));
+            // What it shares with this node is this node's own.
+            let others = endpoint.prefixes(mesh).into_iter().filter(|prefix| !ours.contains(prefix));
+            plan.routes.extend(others.map(route));
             let outer = endpoint.public_addresses.iter().chain(&endpoint.tls_addresses);
             plan.underlay.extend(outer.filter_map(|address| match address.host {
                 Dial::Ip(ip) => Some(ip),

@@ -17,6 +17,7 @@ use crate::api::server::Call;
 use crate::clock::Clock;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
+use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
@@ -52,6 +53,7 @@ pub(crate) struct Driver {
     pub(crate) resolver: Resolver,
     pub(crate) nat: Nat,
     pub(crate) lan: Lan,
+    pub(crate) health: Health,
     pub(crate) outer: Outer,
     pub(crate) spray: Spray,
     pub(crate) tls: Tls,
@@ -118,6 +120,7 @@ impl Driver {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         self.tell_links().await;
         self.tell_lans().await;
+        self.tell_reach().await;
         loop {
             self.drain();
             self.route_neighbours().await;
@@ -162,6 +165,7 @@ impl Driver {
                 }
                 heard = self.spray.heard() => self.handle_heard(&heard),
                 news = self.lan.next() => self.handle_lan_news(&news),
+                news = self.health.next() => self.handle_host_news(news).await,
                 relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
             }
@@ -240,6 +244,10 @@ impl Driver {
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);
                 tracing::warn!(peer, %source, %reason, "handshake refused");
+            }
+            Event::OwnerChanged { prefix, owner, before, condition } => {
+                let (owner, before) = (owner.as_ref().map_or("nobody", name), name(before));
+                tracing::warn!(%prefix, owner, before, ?condition, "a shared prefix has another owner");
             }
             Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
             Event::SprayWanted { peer, target } => {
@@ -326,6 +334,9 @@ impl Driver {
         match changes {
             Ok(changes) => {
                 tracing::debug!(?changes, "the machine's network changed");
+                // First: peers should not wait for routes of ours.
+                self.tell_reach().await;
+                self.drain();
                 if let Err(error) = self.host.reconcile().await {
                     tracing::error!(%error, "routes could not be brought up to date");
                 }

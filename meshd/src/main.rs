@@ -6,6 +6,7 @@ mod clock;
 mod daemon;
 mod dataplane;
 mod driver;
+mod health;
 mod host;
 mod lan;
 mod nat;

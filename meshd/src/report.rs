@@ -5,6 +5,7 @@ mod detail;
 mod history;
 mod netcheck;
 mod paths;
+mod shared;
 
 pub(crate) use history::{disconnect_text, spray_text};
 pub(crate) use paths::reply;
@@ -163,6 +164,7 @@ impl Reporter {
             outside: around::outside(&around.nat, node.nat_class()),
             lan: around.lan.as_ref().map(|picture| around::lan(picture, node, &drops)),
             relaying: detail::relaying(node),
+            shared: shared::lines(node, &self.node.name, now),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
         }

@@ -52,6 +52,8 @@ pub struct Endpoint {
     pub addresses: Vec<String>,
     /// Prefixes behind it.
     pub subnets: Vec<String>,
+    /// Its place among those that announce a prefix of `subnets` too.
+    pub priority: u16,
     /// Its own prefixes outside the mesh.
     pub node_subnets: Vec<String>,
 }
@@ -100,10 +102,11 @@ impl Endpoint {
 
     fn to_toml(&self) -> String {
         let mut text = format!(
-            "[[endpoint]]\nname = {:?}\nkind = {:?}\npublic_key = \"{}\"\n",
+            "[[endpoint]]\nname = {:?}\nkind = {:?}\npublic_key = \"{}\"\npriority = {}\n",
             self.name,
             self.kind,
-            self.public_key()
+            self.public_key(),
+            self.priority
         );
         let lists = [
             ("public_addresses", &self.public_addresses),
@@ -160,6 +163,7 @@ impl Mesh {
             tls_addresses: vec![],
             addresses: vec![],
             subnets: vec![],
+            priority: 0,
             node_subnets: vec![],
         });
         self.endpoint_mut(name)

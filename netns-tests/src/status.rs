@@ -89,6 +89,13 @@ impl Status {
         self.find(name).is_some_and(|peer| peer.session().is_some())
     }
 
+    /// Who carries a prefix that several connectors announce; `None` where nobody does, or it is not shared.
+    #[must_use]
+    pub fn owner_of(&self, prefix: &str) -> Option<String> {
+        let shared = self.json()["shared"].as_array()?.iter().find(|shared| shared["prefix"] == prefix)?;
+        shared["owner"].as_str().map(ToOwned::to_owned)
+    }
+
     /// How many packets were dropped for `reason`; a reason that is not listed was never met.
     #[must_use]
     pub fn drops(&self, reason: &str) -> u64 {

@@ -1,4 +1,5 @@
 //! Sprays with the real binary: an edge whose NAT gives ports at random is met at one of many sockets, and that one carries data.
+#![allow(clippy::expect_used, clippy::panic, reason = "what the tests share is part of the tests")]
 
 use std::fs;
 use std::time::Duration;

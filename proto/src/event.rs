@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::handshake::HandshakeError;
 use crate::id::{PeerId, PublicKey};
 use crate::member::Denial;
+use crate::owner::Condition;
 use crate::path::{Locator, SprayStatus};
 
 /// One thing that happened.
@@ -54,6 +57,17 @@ pub enum Event {
     /// What the machine is to route to neighbours has changed; [`Node::neighbour_routes`](crate::node::Node::neighbour_routes)
     /// tells all of it.
     NeighbourRoutes,
+    /// A prefix that several peers announce is carried by another of them from now on.
+    OwnerChanged {
+        /// Which.
+        prefix: IpNet,
+        /// Who carries it now; `None`: none may.
+        owner: Option<PeerId>,
+        /// Who did before.
+        before: PeerId,
+        /// Why that one does not any more; [`Condition::Works`] where it only is not the best one.
+        condition: Condition,
+    },
     /// A relay that does not answer over UDP, or whose data does not, is to be tried over TLS: the shell answers with
     /// [`Node::handle_carrier`](crate::node::Node::handle_carrier). Said again each time that it is missed.
     CarrierWanted {

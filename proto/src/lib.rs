@@ -16,6 +16,7 @@ pub mod lan;
 pub mod member;
 pub mod nat;
 pub mod node;
+pub mod owner;
 pub mod packet;
 pub mod path;
 pub mod peer;

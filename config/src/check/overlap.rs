@@ -1,11 +1,11 @@
-//! No prefix has two owners: a sorted sweep over every subnet, node subnet and mesh address.
+//! No prefix has two owners, unless connectors share it: a sorted sweep over every subnet, node subnet and mesh address.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proto::id::{MeshId, PublicKey};
-use proto::member::derived_address;
+use proto::member::{Kind, derived_address};
 
 use crate::error::Fault;
 use crate::mesh::{EndpointDraft, MeshDraft};
@@ -80,8 +80,17 @@ pub(super) fn check(reader: &mut Reader<'_>, mesh: &MeshDraft, owners: &[usize],
         else {
             continue;
         };
-        report(reader, (second, left), (first, right));
+        if !is_shared((first, right), (second, left)) {
+            report(reader, (second, left), (first, right));
+        }
     }
+}
+
+/// Whether both are connectors that announce the very same prefix: each of them is a way to it.
+fn is_shared((a, left): (&Claim, &EndpointDraft), (b, right): (&Claim, &EndpointDraft)) -> bool {
+    let announces =
+        |claim: &Claim, draft: &EndpointDraft| claim.origin == Origin::Subnet && draft.kind == Kind::Connector;
+    a.net == b.net && announces(a, left) && announces(b, right)
 }
 
 fn report(reader: &mut Reader<'_>, (claim, owner): (&Claim, &EndpointDraft), (other, rival): (&Claim, &EndpointDraft)) {
@@ -92,7 +101,7 @@ fn report(reader: &mut Reader<'_>, (claim, owner): (&Claim, &EndpointDraft), (ot
             .help("give each endpoint its own")
     } else {
         Fault::new(format!("[[endpoint]] {key}: {} of {title} overlaps {} of {titled}", claim.text(), other.named()))
-            .help("a prefix has one owner: narrow or remove one of the two")
+            .help("a prefix has one owner, or connectors that all announce the very same one: narrow or remove one of the two")
     };
     reader.report(claim.at, format!("endpoint.{key}"), fault);
 }

@@ -82,6 +82,7 @@ fn the_reference_shows_the_defaults() {
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.nat, shown.relay), (bare.nat, bare.relay));
+    assert_eq!((shown.paths, shown.health.config()), (bare.paths, bare.health.config()));
     assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
 }
 

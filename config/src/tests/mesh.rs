@@ -174,7 +174,7 @@ fn a_prefix_has_one_owner() {
         mesh_problems(&mesh("subnets = [\"10.0.0.0/8\"]", "subnets = [\"11.0.0.0/8\", \"10.3.0.0/16\"]")),
         [
             "mesh.toml:8:26: [[endpoint]] subnets: 10.3.0.0/16 of \"b.two\" overlaps 10.0.0.0/8 of \"a.one\" (line 4)\n    \
-          help: a prefix has one owner: narrow or remove one of the two"
+          help: a prefix has one owner, or connectors that all announce the very same one: narrow or remove one of the two"
         ]
     );
     // The addition is the later one, even where it is the wider one.
@@ -196,10 +196,20 @@ fn a_prefix_has_one_owner() {
 }
 
 #[test]
-fn two_connectors_of_a_cluster_may_not_share_a_subnet_yet() {
-    let connector = |name: &str, byte: u8| endpoint(name, byte, "kind = \"connector\"\nsubnets = [\"10.0.0.0/8\"]");
-    let problems = mesh_problems(&format!("{}{}", connector("a.one", 1), connector("a.two", 2)));
-    assert!(problems[0].contains("10.0.0.0/8 of \"a.two\" overlaps 10.0.0.0/8 of \"a.one\" (line 5)"), "{problems:?}");
+fn connectors_may_share_the_very_same_subnet_and_nothing_else_is_shared() {
+    let of = |kind: &str, subnets: &str| format!("kind = \"{kind}\"\n{subnets}");
+    let subnets = |net: &str| format!("subnets = [\"{net}\"]");
+    let problems = |left: &str, right: &str| {
+        mesh_problems(&format!("{}{}", endpoint("a.one", 1, left), endpoint("b.two", 2, right))).len()
+    };
+    let shared = of("connector", &subnets("10.0.0.0/8"));
+    assert_eq!(problems(&shared, &format!("{shared}\npriority = 7")), 0);
+    assert_eq!(problems(&shared, &of("connector", &subnets("10.1.0.0/16"))), 1, "another prefix");
+    assert_eq!(problems(&shared, &of("edge", &subnets("10.0.0.0/8"))), 1, "an edge");
+    assert_eq!(problems(&shared, &of("connector", "node_subnets = [\"10.0.0.0/8\"]")), 1, "another key");
+    assert_eq!(problems(&shared, &format!("{shared}\npriority = 65536")), 1);
+    let three = ["a.one", "b.two", "c.three"].into_iter().zip(1..).map(|(name, key)| endpoint(name, key, &shared));
+    assert_eq!(mesh_problems(&three.collect::<String>()), [""; 0]);
 }
 
 #[test]

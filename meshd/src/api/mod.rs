@@ -5,3 +5,4 @@ pub(crate) mod detail;
 pub(crate) mod model;
 pub(crate) mod netcheck;
 pub(crate) mod server;
+pub(crate) mod shared;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::detail::RelayingLine;
+use super::shared::SharedLine;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub(crate) struct Status {
     /// What this node carries for others; absent where it is no relay.
     #[serde(default)]
     pub(crate) relaying: Option<RelayingLine>,
+    /// Prefixes that several connectors announce, and who carries each.
+    #[serde(default)]
+    pub(crate) shared: Vec<SharedLine>,
     /// Dropped packets and datagrams by reason, since the start; reasons that never occurred are absent.
     pub(crate) drops: BTreeMap<String, u64>,
     /// What an operator should know, worst first.

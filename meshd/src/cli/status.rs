@@ -14,6 +14,7 @@ use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
 use crate::api::detail::{PeerReport, RelayingLine};
 use crate::api::model::{Health, PathLine, PeerLine, Severity, State, Status};
+use crate::api::shared::SharedLine;
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
@@ -72,6 +73,9 @@ fn render(status: &Status) -> String {
     out.push('\n');
     if let Some(relaying) = status.relaying.as_ref().filter(|relaying| relaying.total.rx_datagrams > 0) {
         let _ = writeln!(out, "{}\n", relayed(relaying));
+    }
+    for shared in &status.shared {
+        let _ = writeln!(out, "{}\n", shared_text(shared));
     }
     if status.health.is_empty() {
         out.push_str("health: good\n");
@@ -137,6 +141,21 @@ fn row(peer: &PeerLine) -> [String; HEAD.len()] {
     ]
 }
 
+/// Who carries a shared prefix, and how the others do.
+fn shared_text(shared: &SharedLine) -> String {
+    let mut text = format!("{} goes to {}", shared.prefix, shared.owner.as_deref().unwrap_or("nobody"));
+    if shared.is_unreached {
+        text.push_str(", which has told its peers that it does not reach it");
+    }
+    for owner in shared.owners.iter().filter(|owner| Some(&owner.name) != shared.owner.as_ref()) {
+        let _ = write!(text, "; {} (priority {}): {}", owner.name, owner.priority, owner.state);
+        if let Some(reason) = &owner.reason {
+            let _ = write!(text, ", {reason}");
+        }
+    }
+    text
+}
+
 fn relayed(relaying: &RelayingLine) -> String {
     let RelayingLine { rate_bits_per_second, member_rate_bits_per_second, channels, members, total } = relaying;
     format!(
@@ -200,6 +219,19 @@ pub(super) mod tests {
         let peer: PeerLine = serde_json::from_value(json).unwrap();
         assert_eq!(row(&peer)[3..7], ["relay 203.0.113.1:6374", NONE, NONE, NONE].map(str::to_owned));
         assert_eq!(route("direct", None, "192.0.2.1:6374"), "direct 192.0.2.1:6374");
+    }
+
+    #[test]
+    fn a_shared_prefix_is_one_line_with_its_owner_and_why_not_the_others() {
+        let shared: SharedLine = serde_json::from_value(json!({
+            "prefix": "10.50.0.0/16", "owner": "site.two", "is_own": false, "is_unreached": false,
+            "owners": [{"name": "site.one", "priority": 0, "state": "silent", "reason": "it does not answer for 9 s"},
+                       {"name": "site.two", "priority": 1, "state": "active", "reason": null}]}))
+        .unwrap();
+        assert_eq!(
+            shared_text(&shared),
+            "10.50.0.0/16 goes to site.two; site.one (priority 0): silent, it does not answer for 9 s"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod journal;
 mod neighbours;
 mod netlink;
 mod plan;
+mod reach;
 mod reachable;
 mod routes;
 mod sysctl;

@@ -9,7 +9,7 @@ use proto::node::Node;
 use proto::path::{SprayEnd, SpraySide, SprayStatus};
 use proto::time::Instant;
 
-use super::paths;
+use super::{paths, shared};
 use crate::api::detail::HistoryLine;
 
 /// Events that are kept of each peer; those before say little of what is wrong now.
@@ -49,6 +49,11 @@ impl History {
                 (peer, Kind::Other, format!("disconnected: {}", disconnect_text(*reason)))
             }
             Event::SprayEnded { peer, status } => (peer, Kind::Other, spray_text(status)),
+            Event::OwnerChanged { prefix, owner, before, condition } => {
+                let owner = owner.and_then(|owner| node.peer_name(owner)).map_or("nobody", EndpointName::as_str);
+                let reason = shared::reason(*condition, now).map(|reason| format!(": {reason}")).unwrap_or_default();
+                (before, Kind::Other, format!("{prefix} goes to {owner} instead{reason}"))
+            }
             Event::Rekeyed { .. }
             | Event::SprayWanted { .. }
             | Event::Refused { .. }

@@ -92,6 +92,7 @@ impl End {
             session: session.clone(),
             next: None,
             remote: underlay(peer).into(),
+            spread: None,
             fit: Fit::known(u16::MAX),
             activity,
         };

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proto::account::RelayRates;
+use proto::data::Spread;
 use proto::handshake::{Identity, Offer};
 use proto::id::{EndpointName, MeshId, PeerId, PresharedKey, SecretKey};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::{LanPolicy, Node, Settings, WallClock};
+use proto::path::Balance;
 use proto::time::Instant;
 use proto::wire::{Capabilities, Suites};
 use rand_chacha::ChaCha20Rng;
@@ -44,6 +46,8 @@ pub struct World {
     pub suites: Suites,
     /// What neighbours may do, of machines that start from now on.
     pub lan: LanPolicy,
+    /// Over how many paths the data to a peer goes, of machines that start from now on.
+    pub balance: Balance,
     pub(crate) machines: Vec<Machine>,
     numbers: BTreeMap<EndpointName, usize>,
     pub(crate) sockets: Vec<Socket>,
@@ -85,6 +89,7 @@ impl World {
             keepalive: None,
             suites: Suites::DEFAULT,
             lan: LanPolicy::default(),
+            balance: Balance::Best,
             machines: Vec::new(),
             numbers: BTreeMap::new(),
             sockets: Vec::new(),
@@ -139,6 +144,7 @@ impl World {
             addresses: vec![IpAddr::from(((10 << 24 | 99 << 16) + number).to_be_bytes())],
             subnets: Vec::new(),
             node_subnets: Vec::new(),
+            priority: 0,
             relay: None,
             zone: None,
             region: None,
@@ -178,7 +184,7 @@ impl World {
             offer: Offer {
                 suites: self.suites,
                 capabilities: Capabilities::COAL.and(Capabilities::CSUM_PARTIAL).and(Capabilities::FAST_AES),
-                lanes: 1,
+                lanes: if self.balance == Balance::Best { 1 } else { Spread::lanes(1) },
             },
             rekey_after: self.rekey_after,
             idle_after: self.idle_after,
@@ -188,6 +194,7 @@ impl World {
             punch: true,
             spray: true,
             lan: self.lan,
+            balance: self.balance,
             relay: members.endpoints.iter().any(|known| known.name == *name && known.relays()).then_some(RELAY_RATES),
         };
         let seed = self.draw();

@@ -49,6 +49,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         addresses: vec![address(10)],
         subnets: Vec::new(),
         node_subnets: Vec::new(),
+        priority: 0,
         relay: None,
         zone: None,
         region: None,
@@ -94,6 +95,7 @@ fn node(members: &Members) -> Node {
         punch: true,
         spray: true,
         lan: LanPolicy::default(),
+        balance: proto::path::Balance::Best,
         mtu: 1420,
         relay: None,
     };

@@ -23,6 +23,7 @@ fn endpoint(number: u32, public_key: PublicKey) -> Endpoint {
         addresses: vec![std::net::IpAddr::from(((10 << 24) + number).to_be_bytes())],
         subnets: Vec::new(),
         node_subnets: Vec::new(),
+        priority: 0,
         relay: None,
         zone: None,
         region: None,
@@ -53,6 +54,7 @@ fn hub() -> (Node, Members) {
         punch: true,
         spray: true,
         lan: LanPolicy::default(),
+        balance: proto::path::Balance::Best,
         mtu: 1420,
         relay: None,
     };

@@ -309,10 +309,10 @@ impl Message<'_> {
     /// Tells the core that a session came alive, or that its peer has moved.
     fn report_source(&mut self, row: &SessionRow, source: Locator, newest: bool, table: &ForwardingTable) {
         let session = row.session.local;
-        let expected = table.peer(row.session.peer).map(|peer| peer.remote);
+        let expected = table.peer(row.session.peer);
         let punt = if !row.session.is_confirmed() {
             Punt::Confirmed { session, source }
-        } else if newest && expected.is_some_and(|expected| expected != source) {
+        } else if newest && expected.is_some_and(|expected| !expected.goes_to(source)) {
             // Only the newest datagram may move a peer: older ones may be replays from before it came here.
             Punt::Roamed { session, source }
         } else {
@@ -343,7 +343,7 @@ impl Message<'_> {
         self.end_run();
         let packet = self.memory.get_mut(inner.start..inner.start + inner.len).ok_or(DropReason::MalformedInner)?;
         let (source, destination): (IpAddr, IpAddr) = layout::addresses(packet).ok_or(DropReason::MalformedInner)?;
-        if table.routes.lookup(source) != Some(Target::Peer(row.session.peer)) {
+        if !table.routes.admits(source, row.session.peer) {
             return Err(DropReason::ForgedSource);
         }
         if table.routes.lookup(destination) != Some(Target::Local) {

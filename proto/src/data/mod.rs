@@ -11,6 +11,7 @@ mod passage;
 mod punt;
 mod relay;
 mod slots;
+mod spread;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use outbound::Outbound;
 
 pub(crate) use apart::seal_staged;
 pub use punt::{Punt, PuntQueue};
+pub use spread::{Spread, Way};
 pub use table::{ChannelRow, ForwardingTable, PeerRow, Published, SessionRow};
 
 use crate::packet::{Offload, Part};

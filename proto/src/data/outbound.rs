@@ -2,6 +2,7 @@
 //! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
 //! behind a header into a send batch and seal it there; send the batches when one is full, or when nothing is left to read.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSen
 use crate::id::PeerId;
 use crate::packet::checksum;
 use crate::packet::coalesce::FlowKey;
+use crate::packet::flow::flow_hash;
 use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
 use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload, mss};
@@ -41,6 +43,8 @@ pub(super) struct Outbound {
     queue: SendQueue,
     /// This worker's lanes of each peer's sessions.
     lanes: Vec<Lanes>,
+    /// More of them, of peers to which there are several ways: at most three each.
+    aside: BTreeMap<(PeerId, u8), Lanes>,
     /// The peer to whose senders it was said last that something is too large, and when.
     told: Option<(PeerId, Instant)>,
     /// The peer whose lanes are looked at next, to see whether their sessions are over.
@@ -70,6 +74,7 @@ impl Outbound {
             rest: None,
             queue: SendQueue::new(),
             lanes: Vec::new(),
+            aside: BTreeMap::new(),
             told: None,
             pruned: 0,
         }
@@ -124,6 +129,12 @@ impl Outbound {
             }
             None => 0,
         };
+        if self.pruned == 0 && !self.aside.is_empty() {
+            self.aside.retain(|(peer, _), lanes| {
+                lanes.keep(table.peer(*peer));
+                lanes.0.iter().any(Option::is_some)
+            });
+        }
     }
 
     fn packet(&mut self, rest: &mut Rest, context: &mut Context<'_>) -> Sealed {
@@ -174,17 +185,25 @@ impl Outbound {
                 return Sealed::All;
             }
         };
+        // All of a super-packet is one flow.
+        let way = row.spread.as_ref().and_then(|spread| spread.of(flow_hash(packet, segments.layout())));
+        let (remote, lane) = way.map_or((row.remote, self.lane), |way| (way.remote, self.lane + way.lanes));
         if self.lanes.len() <= peer.index() {
             self.lanes.resize_with(peer.index() + 1, Lanes::default);
         }
+        let lanes = if lane == self.lane {
+            self.lanes.get_mut(peer.index())
+        } else {
+            Some(self.aside.entry((peer, lane)).or_default())
+        };
         let session = row.sending();
-        let Some(held) = self.lanes.get_mut(peer.index()).and_then(|lanes| lanes.of(session, self.lane)) else {
+        let Some(held) = lanes.and_then(|lanes| lanes.of(session, lane)) else {
             context.drops.add(DropReason::SessionExhausted, 1);
             return Sealed::All;
         };
         let capabilities = session.capabilities;
-        let head = row.remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
-        let to = Destination { address: row.remote.address, fragments, socket: row.remote.socket };
+        let head = remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
+        let to = Destination { address: remote.address, fragments, socket: remote.socket };
         let mut sealer = Sealer { row, to, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
         if sealer.held.lane.is_worn() {

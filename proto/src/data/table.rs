@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::Spread;
 use super::slots::{Chunks, Slots};
 use crate::account::{Account, Carried};
 use crate::handshake::Mac1;
@@ -28,7 +29,9 @@ pub struct PeerRow {
     pub next: Option<Arc<Session>>,
     /// Where its datagrams go.
     pub remote: Locator,
-    /// How inner packets fit the path there.
+    /// Where they go instead, each by its flow, if they go several ways.
+    pub spread: Option<Arc<Spread>>,
+    /// How inner packets fit the path there, or the narrowest of these ways.
     pub fit: Fit,
     /// Where traffic is counted.
     pub activity: Arc<Activity>,
@@ -40,6 +43,12 @@ impl PeerRow {
     #[must_use]
     pub fn sending(&self) -> &Arc<Session> {
         self.next.as_ref().filter(|next| next.is_used()).unwrap_or(&self.session)
+    }
+
+    /// Whether datagrams go there, so that it is no news if some come from there.
+    #[must_use]
+    pub fn goes_to(&self, remote: Locator) -> bool {
+        self.remote == remote || self.spread.as_ref().is_some_and(|spread| spread.has(remote))
     }
 
     /// Whether `session` is one of those that may be sent on.

@@ -66,6 +66,7 @@ fn table(own: u32, others: impl IntoIterator<Item = u32>) -> ForwardingTable {
             session: Arc::clone(&session),
             next: None,
             remote: remote(other).into(),
+            spread: None,
             fit: Fit::known(u16::MAX),
             activity: Arc::default(),
         };

@@ -61,6 +61,8 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Prefixes behind the endpoint (pods, sites), routed to it as they are.
     pub subnets: Vec<IpNet>,
+    /// Its place among the connectors that announce a prefix of `subnets` too: the lowest that works is used.
+    pub priority: u16,
     /// Addresses of the node itself outside the mesh (its LAN address), routed to it as they are.
     pub node_subnets: Vec<IpNet>,
     /// Whether it carries datagrams between other members; `None`: as its kind does.

@@ -129,6 +129,7 @@ pub(crate) mod tests {
             addresses: Vec::new(),
             subnets: Vec::new(),
             node_subnets: Vec::new(),
+            priority: 0,
             relay: None,
             zone: None,
             region: None,

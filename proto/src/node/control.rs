@@ -147,6 +147,8 @@ impl Node {
             Some(Control::RelayRefused { target, reason }) => self.handle_relay_refused(id, &target, reason, now),
             Some(Control::DirectOffer { ready, addresses }) => self.handle_direct_offer(id, ready, addresses, now),
             Some(Control::DirectWithdraw) => self.handle_direct_withdraw(id, now),
+            Some(Control::ReachQuestion) => self.handle_reach_question(id, now),
+            Some(Control::Reach { unreached }) => self.handle_peer_reach(id, &unreached, now),
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}
         }

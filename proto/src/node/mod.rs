@@ -17,6 +17,7 @@ mod hello;
 mod mtu;
 mod neighbour;
 mod order;
+mod owners;
 mod path;
 mod punch;
 mod registry;
@@ -34,6 +35,7 @@ pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
 use order::Order;
+use owners::Owners;
 use path::Observation;
 use relay::Relaying;
 use spray::Sprays;
@@ -56,7 +58,7 @@ use crate::nat::{Lifetime, Sightings};
 use crate::packet::Offload;
 use crate::packet::icmp::{self, Unreachable};
 use crate::packet::layout;
-use crate::path::{Fragments, Locator, Origin, PathStatus, SocketId};
+use crate::path::{Balance, Fragments, Locator, Origin, PathStatus, SocketId};
 use crate::peer::{Live, Peer, PeerStatus};
 use crate::route::Target;
 use crate::stats::{DropCounters, DropReason};
@@ -92,6 +94,8 @@ pub struct Settings {
     pub keepalive: Option<Duration>,
     /// What being heard on a LAN entitles a member to.
     pub lan: LanPolicy,
+    /// Over how many paths the data to one peer goes.
+    pub balance: Balance,
 }
 
 /// Wall time, for handshake timestamps.
@@ -163,6 +167,8 @@ pub struct Node {
     /// Whether any of them serves TLS.
     has_carriers: bool,
     relaying: Relaying,
+    /// Prefixes that several peers announce.
+    owners: Owners,
     timers: Timers,
     sweep_at: Option<Instant>,
     icmp_credit: IcmpCredit,
@@ -243,6 +249,7 @@ impl Node {
             relays: Vec::new(),
             has_carriers: false,
             relaying: Relaying::default(),
+            owners: Owners::default(),
             timers: Timers::default(),
             sweep_at: None,
             icmp_credit: IcmpCredit { since: now, left: ICMP_RATE },
@@ -416,7 +423,8 @@ impl Node {
     fn live_mut(&mut self, id: PeerId, now: Instant) -> Option<&mut Live> {
         self.peer(id)?;
         self.live.insert(id);
-        self.peer_mut(id)?.live.get_or_insert_default();
+        let balance = self.settings.balance;
+        self.peer_mut(id)?.live.get_or_insert_default().paths.set_balance(balance);
         self.watch(id, now);
         self.peer_mut(id)?.live.as_deref_mut()
     }

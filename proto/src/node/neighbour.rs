@@ -103,6 +103,7 @@ impl Node {
             self.disconnect(id, Disconnect::Removed, now);
         }
         Arc::make_mut(&mut self.table.routes).hand_over(id, target);
+        self.renew_owners(now);
         self.is_table_dirty = true;
         self.emit(Event::NeighbourRoutes);
     }

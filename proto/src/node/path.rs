@@ -95,9 +95,13 @@ impl Node {
         self.touch_relay(id, now);
         match change {
             Some(Change::Active(locator)) => self.move_to(id, locator, now),
-            Some(Change::Dead) => self.dial(id, now),
+            Some(Change::Dead) => {
+                self.dial(id, now);
+                self.tend_owners(now);
+            }
             None => {}
         }
+        self.tend_spread(id, now);
         self.tend_direct(id, now);
         self.schedule_paths(id, now);
     }
@@ -112,6 +116,7 @@ impl Node {
             live.paths.add(locator, origin, now);
         }
         self.send_candidates(id, now);
+        self.ask_reach(id, now);
         if self.peer(id).is_some_and(|peer| peer.is_relay) {
             self.ask_relay(id, now);
         }
@@ -194,7 +199,8 @@ impl Node {
     pub(super) fn handle_roamed(&mut self, index: SessionIndex, source: Locator, now: Instant) {
         let Some(id) = self.table.session(index).map(|row| row.session.peer) else { return };
         let Some(peer) = self.peer_mut(id) else { return };
-        if peer.remote == Some(source) || peer.current().is_none() {
+        let is_known = peer.live.as_ref().is_some_and(|live| live.paths.members().contains(&source));
+        if is_known || peer.remote == Some(source) || peer.current().is_none() {
             return;
         }
         let origin = peer.origin_of(source);
@@ -272,6 +278,13 @@ impl Node {
         }
         self.hold_relay(remote, now);
         self.emit(Event::Moved { peer: id, remote });
+    }
+
+    fn tend_spread(&mut self, id: PeerId, now: Instant) {
+        let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut()).filter(|live| live.current.is_some());
+        if live.is_some_and(|live| live.paths.tend_spread(now)) {
+            self.publish_row(id);
+        }
     }
 
     fn paths(&self, id: PeerId) -> Option<&crate::path::Paths> {

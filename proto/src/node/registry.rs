@@ -31,7 +31,7 @@ impl Node {
         for name in gone {
             self.remove(&name, now);
         }
-        self.rebuild_routes(members);
+        self.rebuild_routes(members, now);
         self.keep_in_touch();
         let all: Vec<PeerId> = self.by_name.iter().collect();
         for id in all {
@@ -110,6 +110,7 @@ impl Node {
         self.disconnect(id, Disconnect::Removed, now);
         // The next to have this number is somebody else.
         self.neighbours.remove(&id);
+        self.forget_owner(id);
         let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
         self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.
@@ -138,8 +139,8 @@ impl Node {
         self.kept = self.by_name.iter().filter(is_kept).collect();
     }
 
-    fn rebuild_routes(&mut self, members: &Members) {
-        let mut routes = RouteTable::default();
+    fn rebuild_routes(&mut self, members: &Members, now: Instant) {
+        let (mut routes, mut shared) = (RouteTable::default(), BTreeSet::new());
         for endpoint in &members.endpoints {
             let target = match self.peer_id(&endpoint.name) {
                 None => Target::Local,
@@ -147,11 +148,14 @@ impl Node {
                 Some(id) => Target::Denied(id),
             };
             for prefix in endpoint.prefixes(&members.mesh) {
-                routes.insert(prefix, target);
+                if routes.insert(prefix, target).is_some_and(|before| before != target) {
+                    shared.insert(prefix.trunc());
+                }
             }
         }
         self.table.routes = Arc::new(routes);
         self.is_table_dirty = true;
+        self.rebuild_owners(members, &shared, now);
     }
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.
@@ -169,7 +173,11 @@ impl Node {
         if had_session && reason != Disconnect::Closed {
             self.send_control(id, &crate::wire::Control::Close, now);
         }
+        let is_owner_lost = self.note_owner_gone(id, reason, now);
         self.tear_down(id, now);
+        if is_owner_lost {
+            self.tend_owners(now);
+        }
         if had_session {
             self.emit(Event::Disconnected { peer: id, reason });
         }

@@ -338,7 +338,7 @@ fn note_answer(all: &mut [Asked], relay: PeerId, answer: Answer, now: Instant) {
     }
 }
 
-fn weight(name: &EndpointName, relay: &EndpointName) -> u64 {
+pub(super) fn weight(name: &EndpointName, relay: &EndpointName) -> u64 {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(name.as_str().as_bytes());
     context.update(b" at ");

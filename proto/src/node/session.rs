@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::hello::hello_at;
 use super::{Node, Settings};
-use crate::data::{PeerRow, SessionRow, seal_staged};
+use crate::data::{PeerRow, SessionRow, Spread, seal_staged};
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, SessionIndex};
 use crate::packet::Offload;
-use crate::path::Locator;
+use crate::path::{Balance, Locator};
 use crate::peer::{Attention, Established, Live, Peer};
 use crate::session::Session;
 use crate::stats::{DropReason, Stamps};
@@ -201,7 +201,8 @@ impl Node {
         for id in watched {
             self.sweep_peer(id, now);
         }
-        if !self.watched.is_empty() {
+        self.tend_owners(now);
+        if !self.watched.is_empty() || self.owners.has_to_repeat() {
             self.schedule_sweep(now);
         }
     }
@@ -242,6 +243,8 @@ impl Node {
         let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) else { return Care::default() };
         let stamps = peer.activity().stamps();
         let is_kept = peer.is_kept;
+        // Without data, and to be there when data comes.
+        let is_spare = self.owners.is_asked(id, now);
         let Some(live) = &mut peer.live else { return Care::default() };
         live.paths.note(stamps, now);
         if has_carriers {
@@ -261,9 +264,9 @@ impl Node {
         let answer_due = stamps.rx_data > stamps.tx_any && since(now, stamps.tx_any) >= KEEPALIVE_AFTER;
         let is_held = (is_idle || is_old || is_silent) && self.is_held(id);
         Care {
-            idle: is_idle && !is_held,
+            idle: is_idle && !is_held && !is_spare,
             expired: age >= reject,
-            dial: owes || (is_old && (in_use || is_held)),
+            dial: owes || (is_old && (in_use || is_held || is_spare)),
             keepalive: answer_due,
             hello: is_silent && is_held,
         }
@@ -319,17 +322,25 @@ impl Node {
         let next = self.peer(id).and_then(|peer| peer.live.as_ref()?.next.as_ref());
         let next = next.filter(|next| !self.is_crossed(id, next)).map(|next| Arc::clone(&next.session));
         let fit = self.fit(id);
+        let spread = self.spread(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,
             remote,
+            spread,
             fit,
             activity,
         });
         self.table.set_peer(id, row);
         self.is_table_dirty = true;
+    }
+
+    fn spread(&self, id: PeerId) -> Option<Arc<Spread>> {
+        let Balance::Flow { workers } = self.settings.balance else { return None };
+        let members = self.peer(id)?.live.as_ref()?.paths.members();
+        Spread::new(members, workers).map(Arc::new)
     }
 
     fn publish_session(&mut self, id: PeerId, session: &Arc<Session>) {

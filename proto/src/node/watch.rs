@@ -65,6 +65,7 @@ impl Node {
             || live.next.is_some()
             || live.unanswered.is_some()
             || !live.staging.is_empty()
+            || self.owners.is_asked(id, now)
             || live.direct.as_ref().is_some_and(|direct| direct.is_in_use())
             || !live.probes.is_empty();
         let stamps = self.peer(id)?.activity.as_ref().map(|activity| activity.stamps()).unwrap_or_default();

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod coalesce;
+pub mod flow;
 pub mod fragment;
 pub mod icmp;
 pub mod layout;

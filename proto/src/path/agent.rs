@@ -8,6 +8,9 @@
 //! probe would hold a connection open that nobody needs.
 
 mod sizing;
+mod spread;
+
+pub use spread::{Balance, MAX_WAYS};
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
@@ -108,6 +111,9 @@ pub(crate) struct Paths {
     retried_at: Option<Instant>,
     /// Data goes past the session on the LAN, so that only probes tell whether its paths live.
     is_watched: bool,
+    balance: Balance,
+    /// Where flows go at once, in order; empty while all data goes to the active path.
+    members: Vec<Locator>,
     /// The path that was active when sizes were looked at last.
     sized: Option<Locator>,
     /// Bytes that had been sent when it was asked last whether large packets arrive.
@@ -374,6 +380,16 @@ impl Paths {
         }
     }
 
+    /// Whether there is an active path: between the death of one and the next there is none.
+    pub(crate) const fn has_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Whether the active path works, and was proven since then.
+    pub(crate) fn proven_since(&self, since: Instant, now: Instant) -> bool {
+        self.active_path().is_some_and(|path| path.works(now) && path.answered_at > Some(since))
+    }
+
     /// Where the peer may send from itself.
     pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
         self.all.iter().filter(|path| path.locator.channel.is_none()).map(|path| path.locator.address)
@@ -426,7 +442,7 @@ impl Paths {
                 .filter(|path| path.streak >= CONFIRM && !path.locator.is_carried())
                 .for_each(|path| path.next = Some(now));
         }
-        let (moved, is_watched) = (self.moved.is_some(), self.is_watched);
+        let (moved, is_watched) = (self.moved.is_some(), self.is_watched || !self.members.is_empty());
         let is_elsewhere = self.heard_elsewhere.is_some_and(|at| stamps.rx_any <= at.as_millis());
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
         if !moved && !is_watched && !is_elsewhere && active.owing.is_some_and(|owing| heard > owing) {
@@ -447,10 +463,10 @@ impl Paths {
 
     /// A probe went out.
     pub(crate) fn sent(&mut self, locator: Locator, token: u64, now: Instant) {
-        let (is_active, in_use, is_watched) = (self.active == Some(locator), self.is_in_use(now), self.is_watched);
+        let (in_use, is_only_probed) = (self.is_in_use(now), self.is_only_probed(locator, now));
+        let owes = self.active == Some(locator) || is_only_probed;
         if let Some(path) = self.path_mut(locator) {
             path.note_sent(token, now);
-            let owes = is_active || (is_watched && path.kind() == PathKind::Lan && path.streak >= CONFIRM);
             path.next = path.next_after_probe(owes, in_use, now);
         }
     }
@@ -458,13 +474,18 @@ impl Paths {
     /// An answer came in over `source`; the round-trip time if it is one to a probe that went there, which alone proves that the
     /// peer receives and sends there.
     pub(crate) fn answered(&mut self, source: Locator, token: u64, now: Instant) -> Option<Duration> {
-        let (is_active, in_use, is_watched) = (self.active == Some(source), self.is_in_use(now), self.is_watched);
+        let (is_active, in_use) = (self.active == Some(source), self.is_in_use(now));
         let path = self.path_mut(source)?;
         let position = path.outstanding.iter().position(|(known, _)| *known == token)?;
         let (_, sent) = path.outstanding.remove(position);
         path.note_answer(now - sent, now);
-        let is_only_probed = is_watched && path.kind() == PathKind::Lan && path.streak >= CONFIRM;
-        path.next = if is_only_probed { Some(now + PACE) } else { path.next_after_answer(is_active, in_use, now) };
+        let next = path.next_after_answer(is_active, in_use, now);
+        path.next = next;
+        if self.is_only_probed(source, now)
+            && let Some(path) = self.path_mut(source)
+        {
+            path.next = Some(now + PACE);
+        }
         Some(now - sent)
     }
 
@@ -523,7 +544,10 @@ impl Paths {
 
     /// Every candidate.
     pub(crate) fn status(&self, now: Instant) -> Vec<PathStatus> {
-        self.all.iter().map(|path| path.status(self.active == Some(path.locator), now)).collect()
+        self.all
+            .iter()
+            .map(|path| path.status(self.active == Some(path.locator) || self.members.contains(&path.locator), now))
+            .collect()
     }
 
     fn give_up(&mut self, now: Instant) -> Option<Change> {

@@ -14,8 +14,8 @@ mod spray;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{Balance, MAX_WAYS, PathState, PathStatus};
 pub(crate) use agent::{Change, Paths};
-pub use agent::{PathState, PathStatus};
 pub use locator::{Channel, Locator, Origin, PathKind, SocketId};
 pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};

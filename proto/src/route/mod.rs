@@ -33,22 +33,45 @@ pub struct RouteTable {
     /// Single IPv6 addresses, which no longer prefix can cover. Each peer has one, most of them random, and each random one
     /// would be a path of its own through the trie: 26 nodes to follow, and to store about half of.
     v6_hosts: BTreeMap<u128, Target>,
+    /// Those of the peers that announce a shared prefix from which we take packets of it; the prefix leads to one of them, or here.
+    shared: BTreeMap<IpNet, Box<[PeerId]>>,
 }
 
 impl RouteTable {
-    /// Adds a prefix; an equal one is replaced.
-    pub fn insert(&mut self, prefix: IpNet, target: Target) {
+    /// Adds a prefix; an equal one is replaced, and returned.
+    pub fn insert(&mut self, prefix: IpNet, target: Target) -> Option<Target> {
         match prefix {
-            IpNet::V4(net) => {
-                self.v4.insert(net.trunc(), target);
-            }
+            IpNet::V4(net) => self.v4.insert(net.trunc(), target),
             IpNet::V6(net) if net.prefix_len() == net.max_prefix_len() => {
-                self.v6_hosts.insert(net.addr().to_bits(), target);
+                self.v6_hosts.insert(net.addr().to_bits(), target)
             }
-            IpNet::V6(net) => {
-                self.v6.insert(net.trunc(), target);
-            }
+            IpNet::V6(net) => self.v6.insert(net.trunc(), target),
         }
+    }
+
+    /// Adds a prefix that several announce: it leads to `target`, and packets with a source in it are taken from each of `owners`.
+    pub fn insert_shared(&mut self, prefix: IpNet, target: Target, owners: Box<[PeerId]>) {
+        self.insert(prefix, target);
+        self.shared.insert(prefix.trunc(), owners);
+    }
+
+    /// Whether a packet from `source` may come from a peer: the source is the peer's, or in a prefix that it shares.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, source: IpAddr, peer: PeerId) -> bool {
+        self.lookup(source) == Some(Target::Peer(peer)) || (!self.shared.is_empty() && self.shares(source, peer))
+    }
+
+    #[cold]
+    fn shares(&self, source: IpAddr, peer: PeerId) -> bool {
+        let host = IpNet::from(source);
+        let prefix = match source {
+            IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).map(|(net, _)| IpNet::V4(net)),
+            IpAddr::V6(v6) if self.v6_hosts.contains_key(&v6.to_bits()) => Some(host),
+            IpAddr::V6(v6) => self.v6.get_lpm(&Ipv6Net::from(v6)).map(|(net, _)| IpNet::V6(net)),
+        };
+        let owners = prefix.and_then(|prefix| self.shared.get(&prefix));
+        owners.is_some_and(|owners| owners.contains(&peer))
     }
 
     /// Makes what belongs to a peer lead to `target`.
@@ -117,10 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn packets_of_a_shared_prefix_are_taken_from_all_its_owners_and_lead_to_one() {
+        let mut table = RouteTable::default();
+        for (prefix, target) in [("10.1.0.0/16", Target::Peer(PeerId(1))), ("fd01::1/128", Target::Local)] {
+            let owners = [PeerId(1), PeerId(2)];
+            table.insert_shared(prefix.parse().unwrap(), target, owners.into());
+            let address = prefix.parse::<IpNet>().unwrap().addr();
+            assert_eq!(table.lookup(address), Some(target));
+            let admitted = (0..4).filter(|id| table.admits(address, PeerId(*id)));
+            assert_eq!(admitted.collect::<Vec<_>>(), [1, 2], "{prefix}");
+        }
+        // A longer prefix inside is its owner's alone.
+        table.insert("10.1.2.3/32".parse().unwrap(), Target::Peer(PeerId(3)));
+        let admitted = (0..4).filter(|id| table.admits("10.1.2.3".parse().unwrap(), PeerId(*id)));
+        assert_eq!(admitted.collect::<Vec<_>>(), [3]);
+        assert!(!table.admits("10.2.0.1".parse().unwrap(), PeerId(1)));
+    }
+
+    #[test]
     fn what_belongs_to_a_peer_is_handed_over_whole_and_nothing_else() {
         let mut table = RouteTable::default();
         let prefixes: [IpNet; 3] = ["10.1.0.0/16", "fd01::/16", "fd02::1/128"].map(|text| text.parse().unwrap());
-        prefixes.iter().for_each(|prefix| table.insert(*prefix, Target::Denied(PeerId(1))));
+        for prefix in prefixes {
+            table.insert(prefix, Target::Denied(PeerId(1)));
+        }
         table.insert("10.2.0.0/16".parse().unwrap(), Target::Denied(PeerId(2)));
         table.hand_over(PeerId(1), Target::Peer(PeerId(1)));
         assert_eq!(table.prefixes_of(PeerId(1)), prefixes);

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
 use crate::nat::Forecast;
@@ -16,6 +18,9 @@ pub const MAX_CONTROL: usize = 9000;
 
 /// Most addresses in one [`Control::Candidates`].
 pub const MAX_ADDRESSES: usize = 12;
+
+/// Most prefixes in one [`Control::Reach`]: what fits the smallest path.
+pub const MAX_UNREACHED: usize = 64;
 
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +98,13 @@ pub enum Control {
     },
     /// No longer: send through this session.
     DirectWithdraw,
+    /// Which of the prefixes that others announce too does the receiver not reach?
+    ReachQuestion,
+    /// The sender reaches all that it announces but these: at most [`MAX_UNREACHED`], which replace those before.
+    Reach {
+        /// Of those that others announce too.
+        unreached: Vec<IpNet>,
+    },
 }
 
 /// What two nodes say to each other before a spray.
@@ -160,7 +172,15 @@ const DIRECT_OFFER: u8 = 8;
 const DIRECT_WITHDRAW: u8 = 9;
 const NEXT_MAPPINGS: u8 = 11;
 const SPRAY: u8 = 12;
+const REACH: u8 = 14;
 const ECHO: u8 = 17;
+
+/// The second byte of the two messages of kind [`REACH`].
+const QUESTION: u8 = 0;
+const STATEMENT: u8 = 1;
+
+/// Bytes of a prefix: its length, and an address as elsewhere.
+const PREFIX_LEN: usize = 17;
 
 impl Control {
     /// Reads a plaintext; `None` for a kind that this version does not know or a message cut short.
@@ -204,6 +224,14 @@ impl Control {
                 let after = u32::from_le_bytes(*body.get(8..)?.first_chunk()?);
                 Some(Self::Echo { token: token(body)?, after: Duration::from_millis(after.into()) })
             }
+            REACH => match body.split_first()? {
+                (&QUESTION, _) => Some(Self::ReachQuestion),
+                (&STATEMENT, prefixes) => {
+                    let (chunks, _) = prefixes.as_chunks::<PREFIX_LEN>();
+                    Some(Self::Reach { unreached: chunks.iter().take(MAX_UNREACHED).filter_map(prefix).collect() })
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -250,6 +278,13 @@ impl Control {
                 let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
                 write(&mut out, ECHO, &[&token.to_le_bytes(), &after.to_le_bytes()]);
             }
+            Self::ReachQuestion => write(&mut out, REACH, &[&[QUESTION]]),
+            Self::Reach { unreached } => {
+                write(&mut out, REACH, &[&[STATEMENT]]);
+                for net in unreached.iter().take(MAX_UNREACHED) {
+                    write(&mut out, net.prefix_len(), &[&address::ip_bytes(net.addr())]);
+                }
+            }
         }
         out
     }
@@ -287,6 +322,13 @@ fn token(body: &[u8]) -> Option<u64> {
 
 fn key(body: &[u8]) -> Option<PublicKey> {
     body.first_chunk().map(|bytes| PublicKey(*bytes))
+}
+
+/// `None` where it is longer than its family's addresses.
+fn prefix(bytes: &[u8; PREFIX_LEN]) -> Option<IpNet> {
+    let (len, address) = bytes.split_first()?;
+    let address = IpAddr::from(*address.first_chunk::<16>()?).to_canonical();
+    IpNet::new(address, *len).ok().map(|net| net.trunc())
 }
 
 /// An origin that this version does not know makes its address none; the others stand.
@@ -355,6 +397,11 @@ mod tests {
                     .collect()
             }),
             Just(Control::DirectWithdraw),
+            Just(Control::ReachQuestion),
+            proptest::collection::vec((any::<IpAddr>(), 0u8..=32), 0..=MAX_UNREACHED).prop_map(|nets| {
+                let net = |(ip, len): (IpAddr, u8)| IpNet::new(ip.to_canonical(), len).unwrap().trunc();
+                Control::Reach { unreached: nets.into_iter().map(net).collect() }
+            }),
         ]
     }
 

@@ -19,10 +19,12 @@ pub(crate) struct SizeProbe {
 }
 
 impl Paths {
-    /// How inner packets fit the active path, for a device of this MTU.
+    /// How inner packets fit the active path, and those that carry flows with it, for a device of this MTU.
     pub(crate) fn fit(&self, device_mtu: u16) -> Fit {
-        let active = self.active_path();
-        active.map_or(Fit::unknown(device_mtu), |path| path.search.fit(path.locator, device_mtu))
+        let is_used = |path: &&Path| self.active == Some(path.locator) || self.members.contains(&path.locator);
+        let fits = self.all.iter().filter(is_used).map(|path| path.search.fit(path.locator, device_mtu));
+        let narrower = |a: Fit, b: Fit| Fit { whole: a.whole.min(b.whole), limit: a.limit.min(b.limit) };
+        fits.reduce(narrower).unwrap_or(Fit::unknown(device_mtu))
     }
 
     /// Begins what searches are due. `sent` counts the bytes of all packets sent in the session: while it grows by more than a
@@ -32,10 +34,12 @@ impl Paths {
         let has_moved = std::mem::replace(&mut self.sized, active) != active;
         let is_large = sent.saturating_sub(self.sent_at_confirm) >= u64::from(crate::path::LEAST_V6);
         let eligible = self.eligible(now);
+        let members = &self.members;
         for path in self.all.iter_mut().filter(|path| eligible(path)) {
             path.search.begin(path.locator, device_mtu, now);
+            let is_used = active == Some(path.locator) || members.contains(&path.locator);
             // What was found out while the path stood by may be long ago.
-            if active == Some(path.locator) && (is_large || has_moved) && path.search.confirm(now) {
+            if is_used && (is_large || has_moved) && path.search.confirm(now) {
                 self.sent_at_confirm = sent;
             }
         }
@@ -80,10 +84,11 @@ impl Paths {
     /// The active path, whose session has come up or is in use; and while it is, those beside it that are confirmed and not
     /// through a relay.
     fn eligible(&self, now: Instant) -> impl Fn(&Path) -> bool + use<> {
-        let (active, in_use) = (self.active, self.is_in_use(now));
+        let (active, in_use, members) = (self.active, self.is_in_use(now), self.members.clone());
         move |path| {
             let is_active = active == Some(path.locator);
-            let stands_by = path.streak >= CONFIRM && path.kind() <= PathKind::Direct;
+            let stands_by =
+                path.streak >= CONFIRM && path.kind() <= PathKind::Direct || members.contains(&path.locator);
             (is_active && (in_use || path.search.is_new())) || (in_use && stands_by)
         }
     }

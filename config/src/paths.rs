@@ -1,0 +1,16 @@
+//! `[paths]`: how data takes the ways to a peer.
+
+use toml::de::DeTable;
+
+use crate::model::{Balance, PathsConfig};
+use crate::read::Reader;
+use crate::{scalar, shape};
+
+const BALANCES: [(&str, Balance); 2] = [("best", Balance::Best), ("flow", Balance::Flow)];
+
+/// Reads `[paths]`.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> PathsConfig {
+    let section = reader.section(root, &shape::PATHS);
+    let balance = reader.optional(section, "balance", |value| scalar::choice(value, &BALANCES));
+    PathsConfig { balance: balance.map_or(Balance::Best, |balance| balance.value) }
+}
