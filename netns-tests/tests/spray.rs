@@ -69,19 +69,20 @@ impl<'a> Wan<'a> {
             end = spray(&daemons[1 + number], RANDOM)["end"].as_str().map(str::to_owned);
             end.is_some()
         });
-        end.expect("it has ended")
+        end.unwrap_or_default()
     }
 }
 
 /// What a daemon says of its last spray with a peer.
 fn spray(daemon: &Daemon, peer: &str) -> Value {
     let text = daemon.meshd(&["status", peer, "--json"]).text();
-    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let report: Value = serde_json::from_str(&text).unwrap_or_default();
+    assert_eq!(report["version"], 1, "{text}");
     report["spray"].clone()
 }
 
 fn descriptors(daemon: &Daemon) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs").count()
+    fs::read_dir(format!("/proc/{}/fd", daemon.pid())).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn an_edge_whose_ports_are_random_is_met_and_the_socket_that_was_met_carries_tra
             );
             wait_until(Duration::from_secs(3), "a direct path", || daemon.status().peer(peer).path().is_some());
         }
-        assert!(descriptors(&daemons[0]) <= before + 2, "255 sockets are closed again");
+        assert!((1..=before + 2).contains(&descriptors(&daemons[0])), "255 sockets are closed again");
         for _ in 0..3 {
             let transfer = Transfer { bytes: 20 << 20, pace: None };
             let there = tcp_transfer(&wan.random.host, kept, &wan.mesh.endpoint(name).addresses[0], transfer);

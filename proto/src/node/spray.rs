@@ -193,7 +193,7 @@ impl Node {
             (running.targets.is_empty() && now >= running.until).then_some(SprayEnd::Missed)
         };
         if let Some(end) = end {
-            return self.end_spray(id, end, now);
+            return self.end_spray(id, end);
         }
         if !running.targets.is_empty() {
             let rest = running.targets.split_off(running.targets.len().min(SPRAY_VOLLEY));
@@ -217,11 +217,10 @@ impl Node {
         }
     }
 
-    fn end_spray(&mut self, id: PeerId, end: SprayEnd, now: Instant) {
+    fn end_spray(&mut self, id: PeerId, end: SprayEnd) {
         let Some(status) = self.sprays.last.get_mut(&id) else { return };
         status.end = Some(end);
         let status = *status;
-        tracing::debug!(peer = ?id, ?status, took = ?(now - status.at), "spray ended");
         self.emit(Event::SprayEnded { peer: id, status });
     }
 
