@@ -7,7 +7,7 @@ use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
 use crate::node::{Asked, Direct, Tries};
-use crate::path::{Locator, Paths, Punching};
+use crate::path::{Allowance, Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     /// What came of the last handshake that had no answer.
     pub(crate) given_up: Option<Box<Tries>>,
     pub(crate) refusal: Option<Box<Refused>>,
+    /// What may be sent to places that it only tells of.
+    pub(crate) allowance: Allowance,
     pub(crate) live: Option<Box<Live>>,
 }
 

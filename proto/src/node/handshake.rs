@@ -136,6 +136,8 @@ impl Node {
         // Workers let no cookie reply pass whose index they do not know.
         self.table.reserve(index);
         self.is_table_dirty = true;
+        let is_allowed = |place: &Locator| !live.paths.is_told(*place) || peer.allowance.take(now);
+        let places: Vec<Locator> = places.into_iter().filter(is_allowed).collect();
         for place in places {
             self.transmit(place, message.clone());
         }

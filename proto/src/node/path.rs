@@ -70,7 +70,7 @@ impl Node {
 
     /// Sends the probes of a peer that are due, and moves the data where that is due.
     pub(super) fn tend_paths(&mut self, id: PeerId, now: Instant) {
-        while let Some(locator) = self.paths(id).and_then(|paths| paths.poll_probe(now)) {
+        while let Some(locator) = self.poll_probe(id, now) {
             let token = self.rng.next_u64();
             if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
                 live.paths.sent(locator, token, now);
@@ -96,6 +96,11 @@ impl Node {
         }
         self.tend_direct(id, now);
         self.schedule_paths(id, now);
+    }
+
+    fn poll_probe(&mut self, id: PeerId, now: Instant) -> Option<Locator> {
+        let peer = self.peer_mut(id)?;
+        peer.live.as_mut()?.paths.poll_probe(&mut peer.allowance, now)
     }
 
     /// A session came up over `remote`: what is known of the peer are the candidates, and it is told ours.

@@ -6,6 +6,7 @@
 //! bounded number, so that whoever names a victim's address as a candidate floods nobody.
 
 mod agent;
+mod allowance;
 mod locator;
 mod mtu;
 mod punch;
@@ -15,6 +16,7 @@ mod tests;
 
 pub(crate) use agent::{Change, Paths};
 pub use agent::{PathState, PathStatus};
+pub(crate) use allowance::Allowance;
 pub use locator::{Channel, Locator, Origin, PathKind};
 pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};
