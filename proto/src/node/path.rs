@@ -260,6 +260,8 @@ impl Node {
 
     fn move_to(&mut self, id: PeerId, remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
+        // It has answered there, though perhaps no handshake yet.
+        peer.unreachable_since = None;
         let before = peer.remote.replace(remote);
         if before == Some(remote) {
             return;

@@ -321,8 +321,7 @@ impl Paths {
         near.into_iter().map(|path| path.locator.address).collect()
     }
 
-    /// Where the data goes.
-    #[cfg(test)]
+    /// Where the data goes; `None` while no path is known to work.
     pub(crate) const fn active(&self) -> Option<Locator> {
         self.active
     }
