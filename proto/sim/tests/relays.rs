@@ -7,6 +7,8 @@ use proto::id::EndpointName;
 use proto::member::{Kind, Members};
 use proto::path::{PathKind, PathState};
 use sim::link::Link;
+use sim::nat::NatPlan;
+use sim::network::{Interface, SitePlan};
 use sim::world::World;
 
 fn seconds(n: u64) -> Duration {
@@ -122,4 +124,42 @@ fn a_relay_that_restarts_is_asked_again() {
     site.world.send(&names[0], &names[1], 2);
     site.world.run_for(seconds(8));
     assert!(site.world.numbers(&names[1]).contains(&2));
+}
+
+#[test]
+fn traffic_goes_on_within_seconds_when_the_only_relay_has_restarted() {
+    for down in [0, 1, 4] {
+        let mut world = World::new(5, Link::GOOD);
+        world.keepalive = Some(seconds(25));
+        let hub = world.add_endpoint("hub.connector", Kind::Connector);
+        let edge = |number: u8| {
+            let site = world.add_site(SitePlan::behind(NatPlan::SYMMETRIC));
+            let home = Interface { site, address: ([192, 168, number, 10], 6374).into() };
+            world.add_endpoint_at(&format!("hub.edge{number}"), Kind::Edge, &[home])
+        };
+        let names: Vec<EndpointName> = (1..=2).map(edge).collect();
+        world.add_community("all", &names);
+        world.start_all();
+        for name in names.iter().chain([&hub]) {
+            world.step(name);
+        }
+        let talk = |world: &mut World, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                world.send(&names[0], &names[1], number);
+                world.send(&names[1], &names[0], number);
+                world.run_for(Duration::from_millis(250));
+            }
+        };
+        world.run_for(seconds(2));
+        talk(&mut world, 0..80);
+        assert!(world.numbers(&names[1]).contains(&79), "relayed");
+        world.kill(&hub);
+        talk(&mut world, 80..80 + 4 * down);
+        world.start(&hub);
+        talk(&mut world, 100..120);
+        for name in &names {
+            let back = world.numbers(name).into_iter().find(|number| *number >= 100);
+            assert!(back.is_some_and(|number| number < 116), "{name}, relay down for {down} s: {back:?}");
+        }
+    }
 }
