@@ -107,6 +107,8 @@ pub(crate) struct Paths {
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
+    /// When the last path died that was known to work, or the peer was heard for the first time after that.
+    lost_at: Option<Instant>,
     /// Data goes past the session on the LAN, so that only probes tell whether its paths live.
     is_watched: bool,
     /// The path that was active when sizes were looked at last.
@@ -396,6 +398,11 @@ impl Paths {
                 .for_each(|path| path.next = Some(now));
         }
         let (moved, is_watched) = (self.moved.is_some(), self.is_watched);
+        if self.active.is_none() && self.lost_at.is_some_and(|lost| heard > lost) {
+            // Some way is open again.
+            self.lost_at = Some(heard);
+            self.all.iter_mut().filter(|path| path.next.is_none()).for_each(|path| path.start(now));
+        }
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
         if !moved && !is_watched && active.owing.is_some_and(|owing| heard > owing) {
             // It came from there, or the peer would be said to have moved.
@@ -508,6 +515,7 @@ impl Paths {
 
     fn give_up(&mut self, now: Instant) -> Option<Change> {
         self.active.take()?;
+        self.lost_at = Some(now);
         self.restart(now);
         Some(Change::Dead)
     }

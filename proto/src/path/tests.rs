@@ -311,6 +311,21 @@ fn a_peer_that_names_a_victim_again_and_again_has_it_sent_a_bounded_number_of_pr
 }
 
 #[test]
+fn a_lost_peer_that_is_heard_again_is_found_at_once() {
+    let mut network = Network::new(&[(direct(1), 30)]);
+    network.paths.adopt(direct(1), Origin::Public, START);
+    network.run(Duration::from_secs(20));
+    network.wire(direct(1)).is_up = false;
+    network.run(Duration::from_secs(60));
+    assert_eq!(network.paths.active(), None);
+    network.wire(direct(1)).is_up = true;
+    // The session lives, and the peer sends on it.
+    network.heard = network.now.as_millis() + 1;
+    let changes = network.run(Duration::from_millis(700));
+    assert!(matches!(changes[..], [(_, Change::Active(to))] if to == direct(1)), "{changes:?}");
+}
+
+#[test]
 fn without_traffic_nothing_is_sent() {
     let mut network = Network::new(&[(direct(1), 30), (relay(1), 80)]);
     network.paths.adopt(direct(1), Origin::Public, START);
