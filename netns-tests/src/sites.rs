@@ -82,7 +82,7 @@ impl<'a> Sites<'a> {
         Self { internet, mesh, hubs, one, two, lab }
     }
 
-    /// Starts everything, and waits until both edges can be found at every connector.
+    /// Starts everything, and waits until the edges that nobody can dial can be found at every connector.
     ///
     /// # Panics
     /// When that takes longer than 20 s.
@@ -92,7 +92,9 @@ impl<'a> Sites<'a> {
         let mut hubs = self.mesh.up_all();
         let two = hubs.pop().expect("a daemon for each endpoint");
         let one = hubs.pop().expect("a daemon for each endpoint");
-        for edge in [&one, &two] {
+        // Who can be dialled need not be found.
+        for edge in [&one, &two].into_iter().filter(|edge| self.mesh.endpoint(edge.name()).public_addresses.is_empty())
+        {
             wait_until(READY, &format!("{} is in touch with every connector", edge.name()), || {
                 let status = edge.status();
                 (0..).zip(&hubs).all(|(number, _)| status.has_session(&hub_name(number)))
