@@ -34,9 +34,16 @@ fn relay_in_use(sites: &Sites<'_>, running: &Running) -> usize {
     sites.hubs.iter().position(|(station, _)| relay.ip() == station.v4[0]).expect("one of the connectors")
 }
 
-/// Lets the relay in use turn bad during a transfer and two streams, all of which must go on; returns the sites, whether the data
-/// has left that relay, and how many datagrams came out twice.
-fn suffer(lab: &netns_tests::Lab, name: &str, turn: impl FnOnce(&Sites<'_>, usize)) -> bool {
+/// What became of a bad relay.
+struct Suffered {
+    /// Whether the data has left it.
+    is_left: bool,
+    /// Datagrams that the edges refused as replayed.
+    replayed: u64,
+}
+
+/// Lets the relay in use turn bad during a transfer and two streams, all of which must go on.
+fn suffer(lab: &netns_tests::Lab, name: &str, turn: impl FnOnce(&Sites<'_>, usize)) -> Suffered {
     let sites = Sites::new(lab, 2, ROUTED);
     sites.keep_apart();
     let running = sites.start();
@@ -64,22 +71,27 @@ fn suffer(lab: &netns_tests::Lab, name: &str, turn: impl FnOnce(&Sites<'_>, usiz
         assert_eq!(status.state(), "connected", "a relay that {name}");
         assert!(status.relay().is_some(), "a relay that {name}");
     }
-    relay_in_use(&sites, &running) != bad
+    let replayed = [&running.one, &running.two].map(|daemon| daemon.status().drops("replayed")).iter().sum();
+    Suffered { is_left: relay_in_use(&sites, &running) != bad, replayed }
 }
 
 #[test]
 fn a_relay_that_drops_what_it_should_carry_is_left_for_another() {
-    in_lab(|lab| assert!(suffer(lab, "drops", |sites, bad| corrupt(&sites.hubs[bad].0.host, "drop"))));
+    in_lab(|lab| {
+        let suffered = suffer(lab, "drops", |sites, bad| corrupt(&sites.hubs[bad].0.host, "drop"));
+        assert!(suffered.is_left);
+    });
 }
 
 #[test]
 fn a_relay_that_doubles_what_it_carries_has_nothing_come_twice() {
     in_lab(|lab| {
-        let _ = suffer(lab, "doubles", |sites, bad| {
+        let suffered = suffer(lab, "doubles", |sites, bad| {
             let host = &sites.hubs[bad].0.host;
             let route = host.json("ip -j -4 route show default");
             corrupt(host, &format!("dup to {}", route[0]["gateway"].as_str().expect("a default route")));
         });
+        assert!(suffered.replayed > 100, "{} doubles were refused", suffered.replayed);
     });
 }
 
@@ -94,11 +106,11 @@ fn a_relay_that_holds_back_what_it_carries_breaks_no_connection() {
 #[test]
 fn a_relay_that_sends_to_one_member_what_is_for_another_hijacks_nothing_and_is_left() {
     in_lab(|lab| {
-        let is_left = suffer(lab, "redirects", |sites, bad| {
+        let suffered = suffer(lab, "redirects", |sites, bad| {
             let [one, two] = [&sites.one, &sites.two].map(|place| place.premises.last_gateway().outer());
             corrupt(&sites.hubs[bad].0.host, &format!("ip daddr {two} ip daddr set {one}"));
         });
-        assert!(is_left);
+        assert!(suffered.is_left);
     });
 }
 
@@ -147,6 +159,7 @@ fn whoever_forges_a_source_has_no_more_bytes_sent_there_than_it_sends() {
             ("STUN requests", vec![stun_request(); 200]),
             ("responses and cookies", [vec![garbage(2, 92); 100], vec![garbage(3, 56); 100]].concat()),
         ];
+        let before = running.hubs[0].status().all_drops();
         for (name, datagrams) in kinds {
             wire.clear();
             let sent: usize = datagrams.iter().map(Vec::len).sum();
@@ -159,6 +172,8 @@ fn whoever_forges_a_source_has_no_more_bytes_sent_there_than_it_sends() {
             figure(&format!("forged source, {name}: {got} bytes out for {sent} in"));
             assert!(got <= sent, "{name}: {got} bytes for {sent}");
         }
+        let refused = running.hubs[0].status().all_drops() - before;
+        assert!(refused > 1_000, "of 1,200 datagrams {refused} were refused: {}", running.hubs[0].status());
         let sessions = |edge: &Daemon| edge.status().has_session(&hub_name(0));
         assert!(sessions(&running.one) && sessions(&running.two));
     });
