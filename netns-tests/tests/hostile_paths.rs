@@ -1,6 +1,6 @@
 //! Hostile ways: a relay that drops, doubles, delays or redirects what it should carry, and strangers who want a node to send to
 //! somebody else. Nothing is hijacked, traffic goes on, and nobody gets more bytes than the stranger sent.
-#![allow(clippy::expect_used, reason = "what the tests share is part of the tests")]
+#![allow(clippy::expect_used, clippy::panic, reason = "what the tests share is part of the tests")]
 
 use std::net::SocketAddrV4;
 use std::process::Command;
@@ -120,7 +120,7 @@ fn of_a_stranger(node: &PublicKey, mesh: &str, number: u8) -> Vec<u8> {
     let identity = Identity::new(secret, MeshId::from_name(mesh), PresharedKey::NONE);
     let offer = Offer { suites: Suites::DEFAULT, capabilities: Capabilities::default(), lanes: 1 };
     let started = Initiated::start(&identity, node, SessionIndex(u32::from(number) + 1), 1, offer, [number; 32]);
-    let (_, mut message) = started.ok().expect("an initiation");
+    let Ok((_, mut message)) = started else { panic!("no initiation") };
     Mac1::new(node).append(&mut message, None);
     message
 }
