@@ -204,6 +204,7 @@ impl Reporter {
             cipher: peer.suite.map(|suite| suite.name().to_owned()),
             rekeys: peer.rekeys,
             reason: self.reason(peer, now),
+            disconnected_seconds: peer.disconnected_since.map(|at| (now - at).as_secs_f64()),
         }
     }
 

@@ -64,6 +64,7 @@ pub mod process;
 pub mod relay;
 pub mod sandbox;
 pub mod site;
+pub mod sites;
 pub mod snapshot;
 pub mod status;
 pub mod tap;

@@ -8,7 +8,7 @@ use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
 use crate::node::{Asked, Direct, Tries};
-use crate::path::{Locator, Paths, Punching};
+use crate::path::{Allowance, Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     /// What came of the last handshake that had no answer.
     pub(crate) given_up: Option<Box<Tries>>,
     pub(crate) refusal: Option<Box<Refused>>,
+    /// What may be sent to places that it only tells of.
+    pub(crate) allowance: Allowance,
     pub(crate) live: Option<Box<Live>>,
 }
 
@@ -219,6 +221,8 @@ pub struct PeerStatus {
     pub rekeys: u64,
     /// Since when it does not answer.
     pub unreachable_since: Option<Instant>,
+    /// When it was heard last, where it is lost: no path to it works, or it answers no handshake, after it did.
+    pub disconnected_since: Option<Instant>,
     /// Why and how often we refused its handshakes, and when last.
     pub refused: Option<(crate::event::Refusal, Locator, u64, Instant)>,
     /// Traffic counters.
@@ -258,6 +262,14 @@ impl Peer {
         }
     }
 
+    fn disconnected_since(&self) -> Option<Instant> {
+        let has_no_path =
+            self.live.as_ref().is_some_and(|live| live.current.is_some() && live.paths.active().is_none());
+        let met = self.last_handshake.filter(|_| has_no_path || self.unreachable_since.is_some())?;
+        let heard = self.activity.as_ref().map_or(0, |activity| activity.stamps().rx_any);
+        Some(met.max(Instant::from_nanos(heard.saturating_mul(1_000_000))))
+    }
+
     pub(crate) fn status(&self) -> PeerStatus {
         let current = self.current().map(|established| &established.session);
         let session = current.map(|session| session.local);
@@ -274,6 +286,7 @@ impl Peer {
             suite: current.map(|session| session.suite),
             rekeys: self.rekeys,
             unreachable_since: self.unreachable_since,
+            disconnected_since: self.disconnected_since(),
             refused: self.refusal.as_ref().map(|r| (r.reason, r.source, r.count, r.at)),
             activity: self.activity.clone().unwrap_or_default(),
         }

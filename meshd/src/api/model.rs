@@ -82,6 +82,10 @@ pub(crate) struct PeerLine {
     pub(crate) rekeys: u64,
     /// Why the state is what it is, where that needs saying.
     pub(crate) reason: Option<String>,
+    /// Since the last sign of life of a peer that is lost: in whatever state, nothing gets through to it, though it did. Absent of
+    /// others.
+    #[serde(default)]
+    pub(crate) disconnected_seconds: Option<f64>,
 }
 
 /// How this node looks from outside a NAT.

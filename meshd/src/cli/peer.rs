@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::status::{health, path_text, route, state_text};
+use super::status::{health, path_text, peer_state, route};
 use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, span, table};
 use crate::api::detail::{CarriedLine, PeerReport, SprayLine};
 use crate::api::model::PathLine;
@@ -14,7 +14,7 @@ const HEAD: [&str; 10] =
 /// The whole report as text.
 pub(super) fn render(report: &PeerReport) -> String {
     let peer = &report.peer;
-    let mut out = format!("{} ({}), {}", peer.name, peer.kind, state_text(peer.state));
+    let mut out = format!("{} ({}), {}", peer.name, peer.kind, peer_state(peer));
     out.push_str(&path_text(peer).map_or_else(String::new, |path| format!(" over {path}")));
     out.push_str(&peer.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}")));
     out.push_str("\n\n");

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::text::{NONE, bytes, count, milliseconds, or_none, percent, rate, span, table};
+use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, rate, span, table};
 use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
 use crate::api::detail::{PeerReport, RelayingLine};
@@ -97,8 +97,13 @@ pub(super) fn health(out: &mut String, all: &[Health]) {
     }
 }
 
-/// A state as people read it.
-pub(super) const fn state_text(state: State) -> &'static str {
+/// A peer's state as people read it; of one that is lost, since when.
+pub(super) fn peer_state(peer: &PeerLine) -> String {
+    peer.disconnected_seconds
+        .map_or_else(|| state_text(peer.state).to_owned(), |at| format!("disconnected since {}", ago(at)))
+}
+
+const fn state_text(state: State) -> &'static str {
     match state {
         State::Idle => "idle",
         State::Connecting => "connecting",
@@ -131,7 +136,7 @@ fn row(peer: &PeerLine) -> [String; HEAD.len()] {
     [
         peer.name.clone(),
         peer.addresses.first().cloned().unwrap_or_else(|| NONE.to_owned()),
-        state_text(peer.state).to_owned(),
+        peer_state(peer),
         path_text(peer).unwrap_or_else(|| NONE.to_owned()),
         or_none(active.and_then(|path| path.rtt_us), milliseconds),
         or_none(active.filter(|path| path.probes > 0), |path| percent(path.loss_per_mille)),
@@ -208,6 +213,18 @@ pub(super) mod tests {
         let mut out = String::new();
         table(&mut out, &[HEAD.map(str::to_owned), told]);
         assert!(out.lines().all(|line| line.len() <= 120), "{out}");
+    }
+
+    #[test]
+    fn a_peer_that_is_lost_is_told_with_the_time_of_its_last_sign_of_life() {
+        for (state, text) in
+            [("connected", "disconnected since 12s ago"), ("unreachable", "disconnected since 12s ago")]
+        {
+            let mut json = peer_line();
+            json["state"] = json!(state);
+            json["disconnected_seconds"] = json!(12.3);
+            assert_eq!(row(&serde_json::from_value(json).unwrap())[2], text);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use proto::id::EndpointName;
 use proto::member::{Kind, Members};
 use proto::path::{PathKind, PathState};
 use sim::link::Link;
+use sim::nat::{Behaviour, NatPlan};
+use sim::network::{Interface, SitePlan};
 use sim::world::World;
 
 fn seconds(n: u64) -> Duration {
@@ -122,4 +124,78 @@ fn a_relay_that_restarts_is_asked_again() {
     site.world.send(&names[0], &names[1], 2);
     site.world.run_for(seconds(8));
     assert!(site.world.numbers(&names[1]).contains(&2));
+}
+
+#[test]
+fn traffic_goes_on_within_seconds_when_the_only_relay_has_restarted() {
+    for down in [0, 1, 4] {
+        let mut world = World::new(5, Link::GOOD);
+        world.keepalive = Some(seconds(25));
+        let hub = world.add_endpoint("hub.connector", Kind::Connector);
+        let edge = |number: u8| {
+            let site = world.add_site(SitePlan::behind(NatPlan::SYMMETRIC));
+            let home = Interface { site, address: ([192, 168, number, 10], 6374).into() };
+            world.add_endpoint_at(&format!("hub.edge{number}"), Kind::Edge, &[home])
+        };
+        let names: Vec<EndpointName> = (1..=2).map(edge).collect();
+        world.add_community("all", &names);
+        world.start_all();
+        for name in names.iter().chain([&hub]) {
+            world.step(name);
+        }
+        let talk = |world: &mut World, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                world.send(&names[0], &names[1], number);
+                world.send(&names[1], &names[0], number);
+                world.run_for(Duration::from_millis(250));
+            }
+        };
+        world.run_for(seconds(2));
+        talk(&mut world, 0..80);
+        assert!(world.numbers(&names[1]).contains(&79), "relayed");
+        world.kill(&hub);
+        talk(&mut world, 80..80 + 4 * down);
+        world.start(&hub);
+        talk(&mut world, 100..120);
+        for name in &names {
+            let back = world.numbers(name).into_iter().find(|number| *number >= 100);
+            assert!(back.is_some_and(|number| number < 116), "{name}, relay down for {down} s: {back:?}");
+        }
+    }
+}
+
+#[test]
+fn an_edge_that_comes_out_elsewhere_is_reached_through_the_relay_before_its_dead_path_is_given_up() {
+    let mut world = World::new(6, Link::GOOD);
+    world.keepalive = Some(seconds(25));
+    let hub = world.add_endpoint("hub.connector", Kind::Connector);
+    let strict = NatPlan { filtering: Behaviour::AddressAndPortDependent, ..NatPlan::HOME };
+    let sites = [strict, strict, NatPlan::SYMMETRIC].map(|nat| world.add_site(SitePlan::behind(nat)));
+    let home =
+        |number: u8| Interface { site: sites[usize::from(number)], address: ([192, 168, number, 10], 6374).into() };
+    let names = [0, 1].map(|number| world.add_endpoint_at(&format!("hub.edge{number}"), Kind::Edge, &[home(number)]));
+    world.add_community("all", &names);
+    world.start_all();
+    for name in names.iter().chain([&hub]) {
+        world.step(name);
+    }
+    let talk = |world: &mut World, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            world.send(&names[0], &names[1], number);
+            world.send(&names[1], &names[0], number);
+            world.run_for(Duration::from_millis(50));
+        }
+    };
+    world.run_for(seconds(2));
+    talk(&mut world, 0..400);
+    assert!(kinds(&mut world, &names[0], &names[1]).contains(&(PathKind::Direct, PathState::Active)));
+    let now = world.now();
+    world.host(&names[0]).interfaces = vec![home(2)];
+    world.host(&names[0]).node.handle_links(&[home(2).address.ip()], now);
+    world.step(&names[0]);
+    talk(&mut world, 1_000..1_100);
+    for name in &names {
+        let back = world.numbers(name).into_iter().find(|number| *number >= 1_000).map(|number| (number - 1_000) * 50);
+        assert!(back.is_some_and(|millis| millis <= 2_000), "{name}: {back:?} ms");
+    }
 }

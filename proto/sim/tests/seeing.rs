@@ -56,6 +56,35 @@ fn what_the_relay_said_of_a_peer_that_is_not_there_is_known_after_the_handshake_
 }
 
 #[test]
+fn a_peer_that_is_cut_off_is_told_lost_since_its_last_sign_of_life_and_not_any_more_when_it_is_back() {
+    let (mut world, names) = World::mesh(5, Link::GOOD, 2);
+    let (one, two) = (names[0].clone(), names[1].clone());
+    let since = |world: &mut World| {
+        let peer = world.peer(&one, &two);
+        world.host(&one).node.peer_status(peer).unwrap().disconnected_since
+    };
+    let talk = |world: &mut World, times: u64| {
+        for number in 0..times {
+            world.send(&one, &two, number);
+            world.run_for(Duration::from_millis(250));
+        }
+    };
+    talk(&mut world, 1);
+    assert_eq!(since(&mut world), None);
+    talk(&mut world, 20);
+    let before = world.now();
+    world.set_cut(&two, true);
+    talk(&mut world, 20);
+    let lost = since(&mut world).expect("it is lost after 5 s");
+    assert!(lost <= before && before - lost < seconds(2), "{lost:?} {before:?}");
+    talk(&mut world, 100);
+    assert_eq!(since(&mut world), Some(lost));
+    world.set_cut(&two, false);
+    talk(&mut world, 12);
+    assert_eq!(since(&mut world), None, "three seconds after it is back");
+}
+
+#[test]
 fn a_session_is_told_with_its_age_its_probes_and_where_the_peer_sees_us() {
     let (mut world, [hub, one, _]) = lonely(2);
     let detail = detail(&mut world, &one, &hub).unwrap();

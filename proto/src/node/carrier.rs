@@ -87,13 +87,16 @@ impl Node {
     pub(super) fn question_relays(&mut self, id: PeerId, now: Instant) {
         let Some(name) = self.peer(id).filter(|_| self.has_carriers).map(|peer| peer.name.clone()) else { return };
         for relay in self.relays_for(id, &name) {
-            self.question_relay(relay, now);
+            if self.peer(relay).is_some_and(|relay| relay.carrier != Carrier::None) {
+                self.question_relay(relay, now);
+            }
         }
     }
 
-    /// Asks a relay that serves TLS whether its path works.
+    /// Asks a relay whether its path works: one that has restarted knows nothing of the session, and what it is asked for would be
+    /// unanswered until new keys are due.
     pub(super) fn question_relay(&mut self, relay: PeerId, now: Instant) {
-        let Some(peer) = self.peer_mut(relay).filter(|peer| peer.carrier != Carrier::None) else { return };
+        let Some(peer) = self.peer_mut(relay) else { return };
         let live = peer.live.as_mut().filter(|live| live.current.is_some());
         // Relays are each other's relays: only a new question goes further.
         if live.is_some_and(|live| live.paths.question(now)) {

@@ -113,13 +113,16 @@ impl Node {
             })?;
             (len, lane.is_newest(header.counter))
         };
-        row.activity.received(0, 0, now);
         let id = row.session.peer;
         if !row.session.is_confirmed() {
             self.handle_confirmed(header.receiver, source, now);
         }
         let message = bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse);
         let is_of_probing = matches!(message, Some(Control::Probe { .. } | Control::ProbeReply { .. }));
+        // What stands by is probed as well: that it works is no sign of life of the path that the data takes.
+        if !is_of_probing || self.peer(id).is_some_and(|peer| peer.remote == Some(source)) {
+            row.activity.received(0, 0, now);
+        }
         if is_of_probing && self.knows_path(id, source) {
             // Probes come by every path: that tells nothing of where the peer is.
             self.handle_probed(id, source, now);

@@ -73,7 +73,7 @@ impl Node {
 
     /// Sends the probes of a peer that are due, and moves the data where that is due.
     pub(super) fn tend_paths(&mut self, id: PeerId, now: Instant) {
-        while let Some(locator) = self.paths(id).and_then(|paths| paths.poll_probe(now)) {
+        while let Some(locator) = self.poll_probe(id, now) {
             let token = self.rng.next_u64();
             if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
                 live.paths.sent(locator, token, now);
@@ -104,6 +104,11 @@ impl Node {
         self.tend_spread(id, now);
         self.tend_direct(id, now);
         self.schedule_paths(id, now);
+    }
+
+    fn poll_probe(&mut self, id: PeerId, now: Instant) -> Option<Locator> {
+        let peer = self.peer_mut(id)?;
+        peer.live.as_mut()?.paths.poll_probe(&mut peer.allowance, now)
     }
 
     /// A session came up over `remote`: what is known of the peer are the candidates, and it is told ours.
@@ -266,6 +271,8 @@ impl Node {
 
     fn move_to(&mut self, id: PeerId, remote: Locator, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
+        // It has answered there, though perhaps no handshake yet.
+        peer.unreachable_since = None;
         let before = peer.remote.replace(remote);
         if before == Some(remote) {
             return;

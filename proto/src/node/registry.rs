@@ -8,6 +8,7 @@ use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
 use crate::member::{Denial, Endpoint, Kind, Members, Nearness, Permission, Policy};
+use crate::path::Allowance;
 use crate::peer::{Carrier, Peer};
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
@@ -95,6 +96,7 @@ impl Node {
             unreachable_since: None,
             given_up: None,
             refusal: None,
+            allowance: Allowance::default(),
             live: None,
         };
         match self.peers.get_mut(id.index()) {

@@ -17,8 +17,8 @@ use crate::address::is_of_use_to_others;
 use crate::event::Event;
 use crate::id::PeerId;
 use crate::path::{
-    Allowance, Fragments, Locator, OFFER_PAUSE, SPRAY_PACE, SPRAY_PAUSE, SPRAY_SOCKETS, SPRAY_VOLLEY, SPRAY_WAIT,
-    SocketId, SprayEnd, SpraySide, SprayStatus, ports,
+    Fragments, Locator, OFFER_PAUSE, SPRAY_PACE, SPRAY_PAUSE, SPRAY_SOCKETS, SPRAY_VOLLEY, SPRAY_WAIT, SocketId,
+    SprayAllowance, SprayEnd, SpraySide, SprayStatus, ports,
 };
 use crate::peer::Peer;
 use crate::session::TxLane;
@@ -35,7 +35,7 @@ pub(super) struct Sprays {
     running: Option<Running>,
     /// The last one of each peer.
     last: BTreeMap<PeerId, SprayStatus>,
-    allowance: Allowance,
+    allowance: SprayAllowance,
 }
 
 /// The spray that goes on; there is one at a time.

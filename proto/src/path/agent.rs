@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::mtu::Search;
 use super::quality::Quality;
-use super::{Locator, Origin, PathKind, SocketId};
+use super::{Allowance, Locator, Origin, PathKind, SocketId};
 use crate::stats::Stamps;
 use crate::time::Instant;
 
@@ -92,6 +92,9 @@ const MAX_CANDIDATES: usize = 16;
 /// Most candidates of one origin, so that a peer with many interfaces does not crowd out what others know.
 const MAX_OF_ORIGIN: usize = 6;
 
+/// How long a probe waits that the peer's allowance has nothing for.
+const SPENT_PACE: Duration = Duration::from_millis(500);
+
 /// Probes of one candidate that may be under way.
 const MAX_OUTSTANDING: usize = 8;
 
@@ -104,11 +107,11 @@ pub(crate) struct Paths {
     moved: Option<Locator>,
     /// When that was asked about last.
     moved_at: Option<Instant>,
-    /// When a probe, or an answer to one, came by another path than the active one last.
-    heard_elsewhere: Option<Instant>,
     /// When data last passed.
     used_at: Option<Instant>,
     retried_at: Option<Instant>,
+    /// When the last path died that was known to work, or the peer was heard for the first time after that.
+    lost_at: Option<Instant>,
     /// Data goes past the session on the LAN, so that only probes tell whether its paths live.
     is_watched: bool,
     balance: Balance,
@@ -291,11 +294,7 @@ impl Paths {
     }
 
     /// A probe of the peer's, or an answer, came from a candidate: the way is open from there, and so may be the other way round now.
-    /// For the active path it speaks only if it came by that.
     pub(crate) fn heard(&mut self, locator: Locator, now: Instant) {
-        if self.active != Some(locator) {
-            self.heard_elsewhere = Some(now);
-        }
         let Some(path) = self.path_mut(locator).filter(|path| path.streak < CONFIRM) else { return };
         let soon = path.probed_at.map_or(now, |at| now.max(at + CONFIRM_PACE));
         path.next = path.next.map_or(Some(soon), |next| Some(next.min(soon)));
@@ -330,8 +329,7 @@ impl Paths {
         near.into_iter().map(|path| path.locator.address).collect()
     }
 
-    /// Where the data goes.
-    #[cfg(test)]
+    /// Where the data goes; `None` while no path is known to work.
     pub(crate) const fn active(&self) -> Option<Locator> {
         self.active
     }
@@ -443,9 +441,13 @@ impl Paths {
                 .for_each(|path| path.next = Some(now));
         }
         let (moved, is_watched) = (self.moved.is_some(), self.is_watched || !self.members.is_empty());
-        let is_elsewhere = self.heard_elsewhere.is_some_and(|at| stamps.rx_any <= at.as_millis());
+        if self.active.is_none() && self.lost_at.is_some_and(|lost| heard > lost) {
+            // Some way is open again.
+            self.lost_at = Some(heard);
+            self.all.iter_mut().filter(|path| path.next.is_none()).for_each(|path| path.start(now));
+        }
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
-        if !moved && !is_watched && !is_elsewhere && active.owing.is_some_and(|owing| heard > owing) {
+        if !moved && !is_watched && active.owing.is_some_and(|owing| heard > owing) {
             // It came from there, or the peer would be said to have moved.
             active.owing = None;
             active.next = Some(now + STANDBY_PACE);
@@ -455,10 +457,22 @@ impl Paths {
         }
     }
 
-    /// The next candidate to probe now, if one is due: send it a probe with a fresh token, and tell [`Paths::sent`].
-    pub(crate) fn poll_probe(&self, now: Instant) -> Option<Locator> {
-        let is_due = |path: &&Path| path.next.is_some_and(|next| next <= now);
-        self.all.iter().find(is_due).map(|path| path.locator)
+    /// The next candidate to probe now, if one is due: send it a probe with a fresh token, and tell [`Paths::sent`]. Those that the
+    /// peer only tells of share its allowance; the others have to wait for none.
+    pub(crate) fn poll_probe(&mut self, allowance: &mut Allowance, now: Instant) -> Option<Locator> {
+        loop {
+            let due = self.all.iter_mut().filter_map(|path| Some((path.next.filter(|next| *next <= now)?, path)));
+            let (_, path) = due.min_by_key(|(next, _)| *next)?;
+            if !path.is_told() || allowance.take(now) {
+                return Some(path.locator);
+            }
+            path.next = Some(now + SPENT_PACE);
+        }
+    }
+
+    /// Whether only the peer, or somebody else, says that it is there.
+    pub(crate) fn is_told(&self, locator: Locator) -> bool {
+        self.all.iter().any(|path| path.locator == locator && path.is_told())
     }
 
     /// A probe went out.
@@ -493,7 +507,7 @@ impl Paths {
     pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
         let probes = self.all.iter().filter_map(|path| path.next);
         let verdicts = self.active_path().into_iter().flat_map(|path| {
-            let after = [path.asked_after(), ALERT_AFTER, path.suspect_after(), path.dead_after()];
+            let after = [path.asked_after(), path.late_after(), ALERT_AFTER, path.suspect_after(), path.dead_after()];
             after.into_iter().filter_map(|after| path.owing.map(|owing| owing + after))
         });
         probes.chain(verdicts.filter(|at| *at > now)).chain(self.next_size_at(now)).min()
@@ -517,9 +531,9 @@ impl Paths {
         let Some(active) = self.active_path() else { return self.best(now).map(|best| best.locator) };
         // Where the peer sends from now comes first, if the active path has fallen silent.
         let moved = self.moved.and_then(|moved| self.all.iter().find(|path| path.locator == moved));
-        // A worse kind has to wait for an answer of the better one: a peer that is on its way back to that sends by both.
-        let patience = |moved: &Path| if moved.kind() > active.kind() { active.asked_after() } else { Duration::ZERO };
-        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owes_for(patience(moved), now))
+        // The active path is asked at the same time, and may only be the slower to answer: a peer that finds several ways at once
+        // sends by one after the other, and who followed it at once would go back and forth with it.
+        if let Some(moved) = moved.filter(|moved| moved.works(now) && active.owes_for(active.late_after(), now))
             && moved.answered_at > active.owing
         {
             return Some(moved.locator);
@@ -552,6 +566,7 @@ impl Paths {
 
     fn give_up(&mut self, now: Instant) -> Option<Change> {
         self.active.take()?;
+        self.lost_at = Some(now);
         self.restart(now);
         Some(Change::Dead)
     }
@@ -652,6 +667,12 @@ impl Path {
         PathKind::of(self.locator, self.origin)
     }
 
+    /// Whether nothing but somebody's word is known of it: it is in no record, and nobody has answered there.
+    fn is_told(&self) -> bool {
+        let is_word = !matches!(self.origin, Origin::Public | Origin::Relay | Origin::Tls);
+        is_word && self.answered_at.is_none()
+    }
+
     /// Whether it goes by the peer's own private address, so that no NAT is on the way: not even one that both are behind, and that
     /// leads from its outer side back in.
     fn is_inside(&self) -> bool {
@@ -681,6 +702,11 @@ impl Path {
     /// An answer is late by then, if it is not lost.
     fn asked_after(&self) -> Duration {
         DOUBT_PACE.min(LATE + self.quality.rtt().unwrap_or_default() * 2)
+    }
+
+    /// The same where it decides more than what to do next: never before a round trip is over.
+    fn late_after(&self) -> Duration {
+        self.asked_after().max(LATE + self.quality.rtt().unwrap_or_default())
     }
 
     fn suspect_after(&self) -> Duration {

@@ -6,6 +6,7 @@
 //! bounded number, so that whoever names a victim's address as a candidate floods nobody.
 
 mod agent;
+mod allowance;
 mod locator;
 mod mtu;
 mod punch;
@@ -16,10 +17,11 @@ mod tests;
 
 pub use agent::{Balance, MAX_WAYS, PathState, PathStatus};
 pub(crate) use agent::{Change, Paths};
+pub(crate) use allowance::Allowance;
 pub use locator::{Channel, Locator, Origin, PathKind, SocketId};
 pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};
 pub(crate) use spray::{
-    Allowance, OFFER_PAUSE, PACE as SPRAY_PACE, SPRAY_PAUSE, VOLLEY as SPRAY_VOLLEY, WAIT as SPRAY_WAIT, ports,
+    OFFER_PAUSE, PACE as SPRAY_PACE, SPRAY_PAUSE, SprayAllowance, VOLLEY as SPRAY_VOLLEY, WAIT as SPRAY_WAIT, ports,
 };
 pub use spray::{SPRAY_PROBES, SPRAY_SOCKETS, SprayEnd, SpraySide, SprayStatus};

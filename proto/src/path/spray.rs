@@ -101,12 +101,12 @@ pub struct SprayStatus {
 
 /// What is left of the probes of an hour.
 #[derive(Debug, Default)]
-pub(crate) struct Allowance {
+pub(crate) struct SprayAllowance {
     /// What was spent, and when; at most as many as sprays fit into an hour.
     spent: Vec<(Instant, usize)>,
 }
 
-impl Allowance {
+impl SprayAllowance {
     /// How many probes a spray may send now; `None` where too few are left.
     pub(crate) fn left(&mut self, now: Instant) -> Option<usize> {
         self.spent.retain(|(at, _)| now - *at < HOUR);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn an_hour_has_so_many_probes_whatever_they_were_spent_on() {
         let start = Instant::from_nanos(1_000_000_000_000);
-        let mut allowance = Allowance::default();
+        let mut allowance = SprayAllowance::default();
         assert_eq!(allowance.left(start), Some(SPRAY_PROBES));
         allowance.spend(300, start);
         allowance.spend(400, start + HOUR / 2);

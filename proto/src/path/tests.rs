@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::agent::{Change, PathState, Paths};
-use super::{Channel, Locator, Origin};
+use super::{Allowance, Channel, Locator, Origin};
 use crate::stats::Stamps;
 use crate::time::Instant;
 
@@ -30,6 +30,7 @@ struct Wire {
 
 struct Network {
     paths: Paths,
+    allowance: Allowance,
     wires: BTreeMap<Locator, Wire>,
     now: Instant,
     in_flight: Vec<(Instant, Locator, u64)>,
@@ -46,6 +47,7 @@ impl Network {
         let wire = |ms: u64| Wire { rtt: MS * u32::try_from(ms).unwrap(), loss: 0, is_up: true };
         Self {
             paths: Paths::default(),
+            allowance: Allowance::default(),
             wires: wires.iter().map(|(locator, ms)| (*locator, wire(*ms))).collect(),
             now: START,
             in_flight: Vec::new(),
@@ -79,12 +81,14 @@ impl Network {
             }
             let due: Vec<_> = self.in_flight.extract_if(.., |(at, ..)| *at <= self.now).collect();
             for (_, locator, token) in due {
-                // As the node does: whatever is authentic leaves its stamp.
-                self.heard = self.now.as_millis();
+                // As the node does: an answer is a sign of life of the path that it came by.
+                if self.paths.active() == Some(locator) {
+                    self.heard = self.now.as_millis();
+                }
                 self.paths.heard(locator, self.now);
                 self.paths.answered(locator, token, self.now);
             }
-            while let Some(locator) = self.paths.poll_probe(self.now) {
+            while let Some(locator) = self.paths.poll_probe(&mut self.allowance, self.now) {
                 self.probe(locator);
             }
             if let Some(change) = self.paths.review(self.now) {
@@ -263,6 +267,67 @@ fn a_peer_that_moved_is_followed_at_once_and_one_that_only_prefers_another_path_
             assert_eq!(changes, []);
         }
     }
+}
+
+#[test]
+fn a_peer_that_sends_by_two_ways_in_turn_moves_nothing_while_both_work() {
+    for rtts in [(30, 28), (30, 5), (2, 1), (600, 560)] {
+        let mut network = Network::new(&[(direct(1), rtts.0), (direct(2), rtts.1), (relay(1), 90)]);
+        network.paths.adopt(direct(1), Origin::Public, START);
+        // One that is better by so much that it would win by that alone is not meant here.
+        network.wire(direct(2)).is_up = rtts != (30, 5);
+        network.paths.add(direct(2), Origin::Seen, START);
+        network.run(Duration::from_secs(20));
+        network.wire(direct(2)).is_up = true;
+        let mut changes = Vec::new();
+        for locator in [direct(2), direct(1)].into_iter().cycle().take(40) {
+            if network.paths.active() != Some(locator) {
+                network.paths.roamed(locator, Origin::Seen, network.now);
+            }
+            changes.extend(network.run(MS * 150));
+        }
+        let most = if rtts == (30, 5) { 1 } else { 0 };
+        assert!(changes.len() <= most, "{rtts:?}: {changes:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_names_a_victim_again_and_again_has_it_sent_a_bounded_number_of_probes() {
+    let victim = |number: u8| direct(100 + number);
+    let mut network = Network::new(&[(direct(1), 20)]);
+    network.paths.adopt(direct(1), Origin::Public, START);
+    for minute in 0..3 {
+        network.probes.clear();
+        for list in 0..600_u32 {
+            // In turns, so that each comes as one that was not known.
+            network.paths.retain(Origin::Observed, |_| false);
+            let first = if list.is_multiple_of(2) { 0 } else { 6 };
+            for number in first..first + 6 {
+                network.paths.add(victim(number), Origin::Observed, network.now);
+            }
+            network.paths.restart_silent(network.now);
+            network.run(MS * 100);
+        }
+        let sent: u32 = (0..12).filter_map(|number| network.probes.get(&victim(number))).sum();
+        assert!(sent <= if minute == 0 { 216 } else { 120 }, "{sent} in minute {minute}");
+        assert!(sent >= 100, "{sent}: those who are there are found");
+    }
+    assert!(network.probes[&direct(1)] < 60 && network.state(direct(1)) == PathState::Active);
+}
+
+#[test]
+fn a_lost_peer_that_is_heard_again_is_found_at_once() {
+    let mut network = Network::new(&[(direct(1), 30)]);
+    network.paths.adopt(direct(1), Origin::Public, START);
+    network.run(Duration::from_secs(20));
+    network.wire(direct(1)).is_up = false;
+    network.run(Duration::from_secs(60));
+    assert_eq!(network.paths.active(), None);
+    network.wire(direct(1)).is_up = true;
+    // The session lives, and the peer sends on it.
+    network.heard = network.now.as_millis() + 1;
+    let changes = network.run(Duration::from_millis(700));
+    assert!(matches!(changes[..], [(_, Change::Active(to))] if to == direct(1)), "{changes:?}");
 }
 
 #[test]
