@@ -224,22 +224,26 @@ fn restart(crowd: &mut Crowd) {
     let sent =
         |crowd: &Crowd| -> u64 { crowd.sites[0].1.iter().map(|edge| crowd.world.load(edge).sent.datagrams).sum() };
     let (first, mut last, mut peak, mut back) = (sent(crowd), sent(crowd), 0, None);
+    // All but those whose goodbye got lost: they learn by the next late answer that does not come.
+    let most = EDGES * 98 / 100;
     for tenth in 1..=200u32 {
         crowd.world.run_for(Duration::from_millis(100));
         let total = sent(crowd);
         (peak, last) = (peak.max(total - last), total);
-        if back.is_none() && crowd.connected(0) == EDGES {
+        if back.is_none() && crowd.connected(0) >= most {
             back = Some(tenth);
         }
     }
     println!(
-        "crowd, a hub of {EDGES} restarts: all back after {} ms, {:.1} datagrams each in 20 s, {peak} in the worst tenth",
+        "crowd, a hub of {EDGES} restarts: {most} back after {} ms, {:.1} datagrams each in 20 s, {peak} in the worst tenth",
         back.map_or(0, |tenth| tenth * 100),
         (last - first) as f64 / EDGES as f64
     );
     assert!(back.is_some_and(|tenth| tenth <= 150), "{back:?}");
     assert!((last - first) / (EDGES as u64) < 60, "{} datagrams", last - first);
-    assert!(peak < EDGES as u64 * 3, "{peak} in a tenth of a second");
+    assert!(peak < EDGES as u64 * 4, "{peak} in a tenth of a second");
+    crowd.world.run_for(Duration::from_secs(110));
+    assert_eq!(crowd.connected(0), EDGES);
 }
 
 #[test]
