@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
-use crate::report::{Reporter, disconnect_text, reply, spray_text};
+use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
 use crate::spray::Spray;
@@ -267,17 +267,21 @@ impl Driver {
         }
     }
 
+    fn surroundings(&self) -> Surroundings {
+        Surroundings { nat: self.nat.status(), lan: self.lan.picture() }
+    }
+
     fn handle_call(&mut self, call: Call) {
         match call {
             Call::Status(answer) => {
-                let outside = crate::report::Surroundings { nat: self.nat.status(), lan: self.lan.picture() };
-                let _ = answer.send(self.reporter.status(&self.node, &self.host, &outside, self.clock.now()));
+                let around = self.surroundings();
+                let _ = answer.send(self.reporter.status(&self.node, &self.host, &around, self.clock.now()));
             }
             Call::Peer { name, answer } => {
                 let _ = answer.send(self.reporter.peer(&self.node, &name, self.clock.now()));
             }
             Call::NetCheck(answer) => {
-                let _ = answer.send(self.reporter.netcheck(&self.node, &self.nat.status(), self.clock.now()));
+                let _ = answer.send(self.reporter.netcheck(&self.node, &self.surroundings(), self.clock.now()));
             }
             Call::Measure => {
                 self.nat.ask_anew();

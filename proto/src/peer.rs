@@ -1,6 +1,6 @@
 //! Run-time state for one remote endpoint. An idle peer is a name, a key and its addresses; all else hangs off [`Live`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub(crate) enum Carrier {
     None,
     /// It was not needed yet, or the shell could not open one.
     Closed,
-    /// By a socket of this machine, which the shell carries over TLS.
-    Open(SocketAddr),
+    /// By a socket on loopback, which the shell carries over TLS.
+    Open(SocketAddrV4),
 }
 
 /// How often, and why, we refused a peer's handshakes.
@@ -244,6 +244,16 @@ impl Peer {
         self.resolved.iter().flatten().copied().chain(literals)
     }
 
+    /// Whether a socket on loopback is where it is reached over TLS.
+    pub(crate) fn is_carried_at(&self, address: SocketAddr) -> bool {
+        matches!(self.carrier, Carrier::Open(at) if address == SocketAddr::V4(at))
+    }
+
+    /// Whether its record says where it may be dialled, over UDP or TLS.
+    pub(crate) fn has_place(&self) -> bool {
+        self.candidates().next().is_some() || self.carrier != Carrier::None
+    }
+
     /// Where its traffic is counted.
     pub(crate) fn activity(&mut self) -> Arc<Activity> {
         Arc::clone(self.activity.get_or_insert_default())
@@ -267,7 +277,7 @@ impl Peer {
             self.live.as_ref().is_some_and(|live| live.current.is_some() && live.paths.active().is_none());
         let met = self.last_handshake.filter(|_| has_no_path || self.unreachable_since.is_some())?;
         let heard = self.activity.as_ref().map_or(0, |activity| activity.stamps().rx_any);
-        Some(met.max(Instant::from_nanos(heard.saturating_mul(1_000_000))))
+        Some(met.max(Instant::from_millis(heard)))
     }
 
     pub(crate) fn status(&self) -> PeerStatus {

@@ -25,6 +25,12 @@ impl Instant {
         self.0
     }
 
+    /// The time so many milliseconds after the origin, as activity stamps tell it.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
     /// Milliseconds since the origin, truncated; the resolution of activity stamps.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

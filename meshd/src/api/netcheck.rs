@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::Outside;
+use super::model::{LanLine, Outside};
 
 /// `GET /v1/netcheck`; `POST` asks gateways, servers and relays anew before, and does not wait for them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub(crate) struct NetCheck {
     /// Where peers see this node.
     pub(crate) observed: Vec<ObservedLine>,
     pub(crate) outside: Outside,
+    /// Who is near; absent where LAN discovery is off.
+    #[serde(default)]
+    pub(crate) lan: Option<LanLine>,
     /// Every relay of the mesh, by name.
     pub(crate) relays: Vec<RelayLine>,
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use axum::http::Method;
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::text::{NONE, milliseconds, or_none, table};
 use super::{Result, SocketArgs, block_on, print};
 use crate::api::client::call;
-use crate::api::model::GatewayLine;
+use crate::api::model::{GatewayLine, LanInterfaceLine, LanLine, NatLine, NeighbourLine};
 use crate::api::netcheck::{NetCheck, RelayLine};
 use verdict::Verdict;
 
@@ -35,53 +35,6 @@ const MEASURE: Duration = Duration::from_secs(2);
 
 const HEAD: [&str; 5] = ["RELAY", "ROLE", "PATH", "RTT", "USED FOR"];
 
-/// What the status says of this node's surroundings, as far as the daemon knows it.
-#[derive(Clone, Debug, Default, Deserialize)]
-struct Surroundings {
-    #[serde(default)]
-    outside: Beyond,
-    #[serde(default)]
-    lan: Option<Lan>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct Beyond {
-    #[serde(default)]
-    nat: Option<Nat>,
-}
-
-/// What the NAT before this node does to the ports of one socket.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Nat {
-    class: String,
-    #[serde(default)]
-    step: Option<i64>,
-}
-
-/// LAN discovery.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Lan {
-    #[serde(default)]
-    interfaces: Vec<LanInterface>,
-    #[serde(default)]
-    neighbours: Vec<Neighbour>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct LanInterface {
-    name: String,
-    #[serde(default)]
-    error: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Neighbour {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    addresses: Vec<String>,
-}
-
 /// Everything, as JSON.
 #[derive(Serialize)]
 struct Report<'r> {
@@ -89,10 +42,6 @@ struct Report<'r> {
     hints: &'r [String],
     #[serde(flatten)]
     net: &'r NetCheck,
-    /// Absent until enough has been seen.
-    nat: Option<&'r Nat>,
-    /// Absent where LAN discovery is off.
-    lan: Option<&'r Lan>,
 }
 
 /// Measures, asks, and prints.
@@ -103,22 +52,20 @@ pub(super) fn main(args: &NetcheckArgs) -> Result {
         let _: NetCheck = ask(Method::POST).await?;
         tokio::time::sleep(MEASURE).await;
         let net = ask(Method::GET).await?;
-        let around: Surroundings = call(&args.socket.socket, LIMIT, Method::GET, "/v1/status", None::<&()>).await?;
-        let (nat, lan) = (around.outside.nat.as_ref(), around.lan.as_ref());
-        let Verdict { text, hints } = verdict::of(&net, nat.map(|nat| nat.class.as_str()));
+        let Verdict { text, hints } = verdict::of(&net, net.outside.nat.as_ref().map(|nat| nat.class.as_str()));
         if args.json {
-            let report = Report { verdict: &text, hints: &hints, net: &net, nat, lan };
+            let report = Report { verdict: &text, hints: &hints, net: &net };
             print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         } else {
-            print(&render(&text, &hints, &net, &around))?;
+            print(&render(&text, &hints, &net))?;
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn render(verdict: &str, hints: &[String], net: &NetCheck, around: &Surroundings) -> String {
+fn render(verdict: &str, hints: &[String], net: &NetCheck) -> String {
     let mut out = format!("{verdict}\n\n");
-    for (name, value) in facts(net, around) {
+    for (name, value) in facts(net) {
         let _ = writeln!(out, "  {name:<13}  {value}");
     }
     out.push('\n');
@@ -138,17 +85,17 @@ fn render(verdict: &str, hints: &[String], net: &NetCheck, around: &Surroundings
     out
 }
 
-fn facts(net: &NetCheck, around: &Surroundings) -> Vec<(&'static str, String)> {
+fn facts(net: &NetCheck) -> Vec<(&'static str, String)> {
     let list = |texts: &[String], none: &str| if texts.is_empty() { none.to_owned() } else { texts.join(" ") };
     let mut facts = vec![
         ("UDP", net.udp.as_ref().map_or_else(|| "nothing answers".to_owned(), |by| format!("passes: {by}"))),
         ("IPv4 outside", outside(net, SocketAddr::is_ipv4)),
         ("IPv6 outside", outside(net, SocketAddr::is_ipv6)),
-        ("NAT", around.outside.nat.as_ref().map_or_else(|| "not known yet".to_owned(), nat)),
+        ("NAT", net.outside.nat.as_ref().map_or_else(|| "not known yet".to_owned(), nat)),
         ("port mapping", mapping(&net.outside.gateways)),
         ("configured", list(&net.public_addresses, "no public_addresses")),
         ("interfaces", list(&net.local_addresses, "no address that others may reach")),
-        ("LAN", around.lan.as_ref().map_or_else(|| "discovery is off".to_owned(), lan)),
+        ("LAN", net.lan.as_ref().map_or_else(|| "discovery is off".to_owned(), lan)),
     ];
     let failed =
         net.outside.stun_servers.iter().filter_map(|server| Some((&server.server, server.last_error.as_ref()?)));
@@ -170,7 +117,7 @@ fn outside(net: &NetCheck, is_family: fn(&SocketAddr) -> bool) -> String {
     if texts.is_empty() { "not seen by anybody".to_owned() } else { texts.join(", ") }
 }
 
-fn nat(nat: &Nat) -> String {
+fn nat(nat: &NatLine) -> String {
     match (nat.class.as_str(), nat.step) {
         ("open", _) => "none".to_owned(),
         ("endpoint-independent", _) => "one outer port for all destinations".to_owned(),
@@ -196,13 +143,13 @@ fn mapping(gateways: &[GatewayLine]) -> String {
     if texts.is_empty() { "no gateway was asked".to_owned() } else { texts.join("; ") }
 }
 
-fn lan(lan: &Lan) -> String {
-    let interface = |of: &LanInterface| match &of.error {
+fn lan(lan: &LanLine) -> String {
+    let interface = |of: &LanInterfaceLine| match &of.error {
         None => of.name.clone(),
         Some(error) => format!("{} ({error})", of.name),
     };
     let neighbour =
-        |of: &Neighbour| format!("{} at {}", of.name.as_deref().unwrap_or("a stranger"), of.addresses.join(" "));
+        |of: &NeighbourLine| format!("{} at {}", of.name.as_deref().unwrap_or("a stranger"), of.addresses.join(" "));
     let interfaces: Vec<String> = lan.interfaces.iter().map(interface).collect();
     let neighbours: Vec<String> = lan.neighbours.iter().map(neighbour).collect();
     let neighbours = if neighbours.is_empty() { "nobody is near".to_owned() } else { neighbours.join(", ") };
@@ -240,11 +187,12 @@ mod tests {
 
     #[test]
     fn everything_that_is_known_has_its_line_and_the_verdict_comes_first() {
-        let net = net(&[("hub.connector", "198.51.100.1:40001"), ("lab.one", "198.51.100.1:40001")]);
-        let around: Surroundings = serde_json::from_value(json!({
-            "outside": {"nat": {"class": "endpoint-independent", "step": null}},
-            "lan": {"interfaces": [{"name": "eth0", "error": null}], "beacons_heard": 3,
-                    "neighbours": [{"name": "here.two", "addresses": ["192.168.1.5:6374"]}]}}))
+        let mut net = net(&[("hub.connector", "198.51.100.1:40001"), ("lab.one", "198.51.100.1:40001")]);
+        net.outside.nat = serde_json::from_value(json!({"class": "endpoint-independent", "step": null})).unwrap();
+        net.lan = serde_json::from_value(json!({
+            "interfaces": [{"name": "eth0", "ipv4": true, "ipv6": true, "error": null}], "beacons_heard": 3,
+            "beacons_refused": 0,
+            "neighbours": [{"name": "here.two", "public_key": "AgIC", "addresses": ["192.168.1.5:6374"]}]}))
         .unwrap();
         let wanted = "All is well.
 
@@ -263,13 +211,12 @@ hub.connector  own   direct 203.0.113.1:6374  12.3 ms  there.two
 hints:
   do this
 ";
-        assert_eq!(render("All is well.", &["do this".to_owned()], &net, &around), wanted);
+        assert_eq!(render("All is well.", &["do this".to_owned()], &net), wanted);
     }
 
     #[test]
     fn a_daemon_that_knows_neither_nat_nor_lan_is_told_as_such() {
-        let around: Surroundings = serde_json::from_value(json!({"outside": {"gateways": []}, "version": 1})).unwrap();
-        let text = render("So so.", &[], &net(&[]), &around);
+        let text = render("So so.", &[], &net(&[]));
         assert!(
             text.contains("NAT            not known yet\n") && text.contains("LAN            discovery is off\n"),
             "{text}"

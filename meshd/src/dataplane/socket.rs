@@ -297,7 +297,8 @@ impl Socket for UdpSocket {
             return self.egress.drop_all(first);
         }
         let fd = extra.as_ref().map_or(self.socket.as_fd(), |extra| extra.as_fd());
-        let (family, cutting) = (self.family, &self.cutting);
+        let cutting = if extra.is_some() { self.extras.cutting() } else { &self.cutting };
+        let family = self.family;
         let (sender, ways) = (&mut self.sender, &mut self.ways);
         let mut place = |to: SocketAddr| family.place(to, ways.to(to.ip()));
         let Ok(first_place) = place(first.destination()) else { return self.egress.drop_all(first) };
@@ -312,7 +313,10 @@ impl Socket for UdpSocket {
                 let messages = || first.datagrams().skip(from).map(|bytes| first_place.message(bytes, None));
                 match fragments {
                     Fragments::Never => sender.send(fd, messages()),
-                    Fragments::Allowed => cutting.send(fd, family, fragments, || sender.send(fd, messages())),
+                    Fragments::Allowed => {
+                        let to = first.destination().ip();
+                        cutting.send(fd, family, to, fragments, || sender.send(fd, messages()))
+                    }
                 }
             }
         });
@@ -436,7 +440,8 @@ impl UdpSender {
         let place = self.family.place(destination, self.underlay.to(destination.ip()))?;
         let extra = if socket == SocketId::MAIN { None } else { Some(self.extras.get(socket).ok_or_else(closed)?) };
         let fd = extra.as_ref().map_or(self.socket.as_fd(), |extra| extra.as_fd());
-        self.cutting.send(fd, self.family, fragments, || udp::send(fd, &place.message(datagram, None)))
+        let cutting = if extra.is_some() { self.extras.cutting() } else { &self.cutting };
+        cutting.send(fd, self.family, destination.ip(), fragments, || udp::send(fd, &place.message(datagram, None)))
     }
 }
 

@@ -18,6 +18,16 @@ pub(super) fn push(stream: &mut Vec<u8>, datagram: &[u8]) {
     }
 }
 
+/// The datagrams of a stream that [`push`] made.
+pub(super) fn datagrams(mut stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (head, rest) = stream.split_first_chunk::<HEAD>()?;
+        let (datagram, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*head)))?;
+        stream = rest;
+        Some(datagram)
+    })
+}
+
 /// What came of a stream and was not taken yet.
 pub(super) struct Inflow {
     buffer: Box<[u8]>,
@@ -68,6 +78,13 @@ impl Inflow {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_datagrams_of_a_stream_are_those_that_were_pushed() {
+        let mut stream = Vec::new();
+        [&b"one"[..], b"", b"three"].into_iter().for_each(|datagram| push(&mut stream, datagram));
+        assert_eq!(datagrams(&stream).collect::<Vec<_>>(), [&b"one"[..], b"three"]);
+    }
 
     fn read(stream: &[u8], pieces: &[usize]) -> Result<Vec<Vec<u8>>, BadFrame> {
         let (mut inflow, mut rest, mut found) = (Inflow::new(), stream, Vec::new());

@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::num::NonZeroU32;
 
 use proto::id::{EndpointName, PeerId};
@@ -90,7 +90,7 @@ impl Tls {
     ///
     /// # Errors
     /// Those of opening a socket or starting a thread.
-    pub(crate) fn open(&mut self, peer: PeerId) -> io::Result<Option<SocketAddr>> {
+    pub(crate) fn open(&mut self, peer: PeerId) -> io::Result<Option<SocketAddrV4>> {
         if let Some(shim) = self.shims.get(&peer) {
             return Ok(Some(shim.address));
         }

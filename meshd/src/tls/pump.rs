@@ -4,10 +4,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use proto::wire::MessageType;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-use super::frame::Inflow;
+use super::frame::{self, Inflow};
 use super::local::{Inbox, Local, Outbox};
 
 /// Bytes of one write: a few records of TLS, so that a busy connection is served in turns of a fraction of a millisecond.
@@ -18,7 +19,7 @@ const BATCH: usize = 64 << 10;
 pub(super) struct Patience {
     /// Without a datagram either way.
     pub(super) idle: Duration,
-    /// Until the daemon has said something, which it says to members only.
+    /// Until the daemon has said something that it says to members only.
     pub(super) proof: Option<Duration>,
 }
 
@@ -80,7 +81,10 @@ async fn outbound<S: AsyncWrite>(local: &Local, mut writer: WriteHalf<S>, seen: 
         stream.clear();
         local.take(&mut inbox, &mut stream, BATCH);
         if !stream.is_empty() {
-            seen.is_proven.store(true, Ordering::Relaxed);
+            // A daemon under load asks anybody for a cookie; all else it sends to members only.
+            let is_proof =
+                frame::datagrams(&stream).any(|datagram| MessageType::of(datagram) != Ok(MessageType::CookieReply));
+            seen.is_proven.fetch_or(is_proof, Ordering::Relaxed);
             seen.mark();
             // While the connection takes no more nothing is read, and what does not fit the socket's queue is dropped.
             writer.write_all(&stream).await?;

@@ -1,7 +1,7 @@
 //! A carrier: a socket of this machine, and a connection to a relay as long as something goes there.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use proto::member::PublicAddress;
@@ -22,7 +22,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// A carrier to one relay. It ends when it is dropped.
 pub(super) struct Shim {
     /// Where the daemon sends what is to be carried.
-    pub(super) address: SocketAddr,
+    pub(super) address: SocketAddrV4,
     /// The relay's addresses.
     pub(super) addresses: Vec<PublicAddress>,
     task: AbortHandle,
@@ -46,7 +46,7 @@ impl Shim {
         handle: &Handle,
     ) -> io::Result<Self> {
         let socket = Local::bind(Ipv4Addr::LOCALHOST, around.port)?;
-        let address = socket.local_addr()?;
+        let SocketAddr::V4(address) = socket.local_addr()? else { return Err(io::ErrorKind::InvalidInput.into()) };
         let dialer = Dialer::new(addresses.clone(), around)?;
         let run = async move {
             let ended = match Local::new(socket) {

@@ -22,7 +22,7 @@ fn free_port() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-fn carrier_to(at: SocketAddr, client: &mut Tls) -> SocketAddr {
+fn carrier_to(at: SocketAddr, client: &mut Tls) -> SocketAddrV4 {
     client.relays.insert(PeerId(1), vec![PublicAddress { host: Host::Ip(at.ip()), port: at.port() }]);
     client.open(PeerId(1)).unwrap().unwrap()
 }
@@ -42,7 +42,7 @@ fn datagrams_reach_the_daemon_behind_the_acceptor_and_its_answers_come_back() {
         assert_eq!(buffer[..len], datagram);
         assert!(source.ip().is_loopback() && source.ip() != Ipv4Addr::LOCALHOST, "{source} stands for the client");
         there.send_to(&datagram, source).unwrap();
-        assert_eq!(here.recv_from(&mut buffer).unwrap(), (size, carrier));
+        assert_eq!(here.recv_from(&mut buffer).unwrap(), (size, SocketAddr::V4(carrier)));
     }
     // Nobody else speaks through it.
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -120,7 +120,7 @@ fn an_hour_has_no_more_probes_however_many_peers_ask_for_them() {
     }
     let all: Vec<_> = world.host(kept).node.sprays().map(|(_, status)| status).collect();
     let spent: usize = all.iter().map(|status| status.count).sum();
-    assert!(spent <= SPRAY_PROBES && all.len() < 8, "{all:?}");
+    assert!((SPRAY_PROBES / 2..=SPRAY_PROBES).contains(&spent) && all.len() < 8, "{all:?}");
 }
 
 #[test]

@@ -189,6 +189,7 @@ impl Message<'_> {
             return self.drop_one(cursor, DropReason::MalformedDatagram);
         };
         let row = view.table.channel(channel).cloned();
+        let is_foreign = row.as_ref().is_some_and(|row| !row.from.contains(&source.address));
         let mut inner = Cursor { end: cursor.at, head: RELAY_HEADER_LEN, ..*cursor };
         let (mut carried, mut limited) = (Carried::default(), 0);
         while let Some(part) = cursor.peek()
@@ -197,8 +198,12 @@ impl Message<'_> {
             cursor.skip();
             inner.end = cursor.at;
             let Some(row) = &row else { continue };
+            if is_foreign {
+                self.drops.add(DropReason::RelayForeign, 1);
+                continue;
+            }
             let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
-            match self.forward.push(row, source.address, datagram, self.socket, self.drops, self.now) {
+            match self.forward.push(row, datagram, self.socket, self.drops, self.now) {
                 Ok(()) => carried += Carried { datagrams: 1, bytes: part.len as u64 },
                 Err(reason) => {
                     limited += u64::from(matches!(reason, DropReason::RelayLimited | DropReason::RelayTotalLimited));
@@ -349,7 +354,9 @@ impl Message<'_> {
         if table.routes.lookup(destination) != Some(Target::Local) {
             return Err(DropReason::NotAnnounced);
         }
-        if let Some(peer) = table.peer(row.session.peer) {
+        if mss::syn(packet).is_some()
+            && let Some(peer) = table.peer(row.session.peer)
+        {
             mss::clamp(packet, peer.fit.limit, partial);
         }
         self.run.start(self.memory, inner, partial).map_err(|_| DropReason::MalformedInner)?;

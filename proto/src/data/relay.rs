@@ -1,12 +1,15 @@
 //! A relay's part of the fast path: datagrams that go on to somebody else, unopened. Only the channel in front of them changes.
 
-use std::net::SocketAddr;
-
 use super::batch::{Destination, SendQueue};
 use super::{ChannelRow, Socket, SocketSend};
+use crate::path::Fragments;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{RELAY_HEADER_LEN, RelayHeader};
+
+/// Every path carries datagrams of this length whole: with the headers around them they are smaller than what path MTU searches
+/// begin with.
+const LEAST_WHOLE: usize = 950;
 
 /// What is on its way through this worker.
 pub(super) struct Forward {
@@ -21,20 +24,15 @@ impl Forward {
     /// Takes a datagram with its header for the other end of its channel.
     ///
     /// # Errors
-    /// Why it goes no further: it does not come from the member whose channel this is, a limit is reached,
-    /// or the socket is full. A relay keeps nothing: who sends too fast for it loses, as with any router.
+    /// Why it goes no further: a limit is reached, or the socket is full. A relay keeps nothing: who sends too fast for it loses, as with any router.
     pub(super) fn push(
         &mut self,
         row: &ChannelRow,
-        source: SocketAddr,
         datagram: &[u8],
         socket: &mut dyn Socket,
         drops: &DropCounters,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if !row.from.contains(&source) {
-            return Err(DropReason::RelayForeign);
-        }
         row.admit(datagram.len() as u64, now)?;
         if self.copy(row, datagram).is_some() {
             return Ok(());
@@ -63,7 +61,9 @@ impl Forward {
     }
 
     fn copy(&mut self, row: &ChannelRow, datagram: &[u8]) -> Option<()> {
-        let RelayHeader { fragments, .. } = RelayHeader::parse(datagram).ok()?;
+        // What every path carries whole is sent with the others, whatever the sender says: apart it costs several times as much.
+        let fragments = RelayHeader::parse(datagram).ok()?.fragments;
+        let fragments = if datagram.len() <= LEAST_WHOLE { Fragments::Never } else { fragments };
         let to = Destination { fragments, ..Destination::from(row.to) };
         let (header, rest) = self.queue.push(to, datagram.len())?.split_first_chunk_mut::<RELAY_HEADER_LEN>()?;
         *header = RelayHeader { channel: row.channel, fragments }.to_bytes();

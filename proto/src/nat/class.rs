@@ -71,7 +71,8 @@ impl Forecast {
     pub(crate) fn addresses(self, stride: u16) -> impl Iterator<Item = SocketAddr> {
         let step = i64::from(self.step.get()) * i64::from(stride);
         let port = move |number: i64| (i64::from(self.first.port()) + number * step).rem_euclid(1 << 16);
-        let ports = (0..).map(port).filter_map(|port| u16::try_from(port).ok());
+        // Whoever told the step may have chosen one that leads nowhere.
+        let ports = (0..1 << 16).map(port).filter_map(|port| u16::try_from(port).ok());
         ports.filter(|port| *port >= 1024).map(move |port| SocketAddr::new(self.first.ip(), port))
     }
 }
@@ -224,6 +225,14 @@ mod tests {
 
     fn sequential(step: i16) -> Option<NatClass> {
         NonZeroI16::new(step).map(NatClass::Sequential)
+    }
+
+    #[test]
+    fn a_forecast_that_leads_nowhere_has_an_end() {
+        let first = SocketAddr::from(([198, 51, 100, 1], 7));
+        let forecast = Forecast { first, step: NonZeroI16::new(i16::MIN).unwrap() };
+        assert_eq!(forecast.addresses(2).count(), 0);
+        assert_eq!(forecast.addresses(1).take(2).count(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Nothing goes there while UDP answers, for the first datagram opens a connection. Channels of the relay are used through it as
 //! they are, so a peer that was reached through the relay stays in its session when the relay is reached another way.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use super::Node;
@@ -22,11 +22,11 @@ const CARRY_AFTER: Duration = Duration::from_millis(120);
 impl Node {
     /// Takes the address of the socket that is carried to a relay over TLS, as [`Event::CarrierWanted`] asked for. `None`: there
     /// is none any more.
-    pub fn handle_carrier(&mut self, id: PeerId, address: Option<SocketAddr>, now: Instant) {
+    pub fn handle_carrier(&mut self, id: PeerId, address: Option<SocketAddrV4>, now: Instant) {
         let Some(peer) = self.peer_mut(id).filter(|peer| peer.carrier != Carrier::None) else { return };
         peer.carrier = address.map_or(Carrier::Closed, Carrier::Open);
         if let Some(live) = &mut peer.live {
-            live.paths.retain(Origin::Tls, |locator| Some(locator.address) == address);
+            live.paths.retain(Origin::Tls, |locator| Some(locator.address) == address.map(SocketAddr::V4));
         }
         if address.is_some() {
             self.carry(id, now);
@@ -63,7 +63,7 @@ impl Node {
         let address = match peer.carrier {
             Carrier::None => return,
             Carrier::Closed => return self.emit(Event::CarrierWanted { peer: id }),
-            Carrier::Open(address) => address,
+            Carrier::Open(address) => SocketAddr::V4(address),
         };
         let attempt = peer.live.as_ref().and_then(|live| live.attempt.as_ref());
         let waiting = attempt.map(|attempt| attempt.message.clone()).filter(|message| !message.is_empty());
@@ -78,7 +78,7 @@ impl Node {
     /// Where an initiation goes over TLS when UDP has not answered.
     pub(super) fn carried_place(&self, id: PeerId) -> Option<Locator> {
         match self.peer(id)?.carrier {
-            Carrier::Open(address) => Some(address.into()),
+            Carrier::Open(address) => Some(SocketAddr::V4(address).into()),
             Carrier::None | Carrier::Closed => None,
         }
     }

@@ -135,8 +135,10 @@ impl Node {
                 self.send_control_to(id, &Control::ProbeReply { token, observed }, source, now);
             }
             Some(Control::ProbeReply { token, observed }) => {
-                self.handle_probe_reply(id, token, source, now);
-                observed.into_iter().for_each(|address| self.handle_observed(id, address, source, now));
+                let is_asked_for = self.handle_probe_reply(id, token, source, now);
+                if let Some(address) = observed.filter(|_| is_asked_for) {
+                    self.handle_observed(id, address, source, now);
+                }
             }
             Some(Control::Echo { token, after }) => self.handle_echo(id, token, after, source, now),
             Some(Control::Close) => self.handle_close(id, header.receiver, now),
@@ -166,15 +168,17 @@ impl Node {
         }
     }
 
-    fn handle_probe_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) {
+    /// Returns whether it answers anything that was asked.
+    fn handle_probe_reply(&mut self, id: PeerId, token: u64, source: Locator, now: Instant) -> bool {
         if self.handle_path_reply(id, token, source, now) || self.handle_echo_reply(id, token, now) {
-            return;
+            return true;
         }
-        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-        let Some(position) = live.probes.iter().position(|probe| probe.token == token) else { return };
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return false };
+        let Some(position) = live.probes.iter().position(|probe| probe.token == token) else { return false };
         let probe = live.probes.remove(position);
         let rtt = now - probe.sent.unwrap_or(now);
         self.emit(Event::ProbeReply { peer: id, token, source, rtt });
+        true
     }
 
     /// Sends the probes that waited for the session; returns whether there were any.

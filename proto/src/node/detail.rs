@@ -87,7 +87,7 @@ impl Node {
 
     /// Where peers see this node, oldest news first.
     pub fn observed(&self) -> impl Iterator<Item = Observed> {
-        self.observed.iter().map(|seen| Observed { by: seen.by, address: seen.address, at: seen.at })
+        self.observed.iter().copied()
     }
 
     /// The addresses of this machine's interfaces that others may reach.

@@ -133,12 +133,12 @@ impl Node {
     fn last_sent(&self) -> Instant {
         let stamps = self.live.iter().filter_map(|id| self.peer(*id)?.activity.as_ref());
         let last = stamps.map(|activity| activity.stamps().tx_any).max().unwrap_or_default();
-        Instant::from_nanos(last.saturating_mul(1_000_000)).max(self.shook_at)
+        Instant::from_millis(last).max(self.shook_at)
     }
 
     /// A peer that is to be kept in touch with has said goodbye, and perhaps to everybody: dials it in a while, at random.
     pub(super) fn return_to(&mut self, id: PeerId, now: Instant) {
-        let is_wanted = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.candidates().next().is_some();
+        let is_wanted = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.has_place();
         if !self.peer(id).is_some_and(is_wanted) {
             return;
         }
@@ -179,6 +179,6 @@ impl Node {
 pub(super) fn hello_at(live: &Live, stamps: Stamps, silence: Duration) -> Instant {
     match &live.vigil {
         Some(vigil) => vigil.asked + vigil.after + GRACE,
-        None => Instant::from_nanos(stamps.tx_any.saturating_mul(1_000_000)) + silence,
+        None => Instant::from_millis(stamps.tx_any) + silence,
     }
 }

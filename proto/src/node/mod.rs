@@ -36,7 +36,6 @@ pub use relay::{Answer, Asked};
 
 use order::Order;
 use owners::Owners;
-use path::Observation;
 use relay::Relaying;
 use spray::Sprays;
 use spread::Round;
@@ -154,7 +153,7 @@ pub struct Node {
     /// Addresses that routers map to us, and that servers see.
     outer: Vec<(Origin, SocketAddr)>,
     /// Where peers see us, oldest news first.
-    observed: Vec<Observation>,
+    observed: Vec<Observed>,
     /// What those tell of the NAT before us.
     sightings: Sightings,
     sprays: Sprays,

@@ -19,8 +19,8 @@ impl Node {
     pub fn handle_too_long(&mut self, destination: SocketAddr, len: usize, now: Instant) {
         let live: Vec<PeerId> = self.live.iter().copied().collect();
         for id in live {
-            if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
-                live.paths.too_long(destination, len, now);
+            let live = self.peer_mut(id).and_then(|peer| peer.live.as_mut());
+            if live.is_some_and(|live| live.paths.too_long(destination, len, now)) {
                 self.tend_paths(id, now);
             }
         }

@@ -65,12 +65,12 @@ struct Health {
 }
 
 impl Owners {
-    /// Whether a peer is asked now and then whether it lives, so that its session is to be kept.
     /// Whether what this node reaches is still to be told again, in case that was lost.
     pub(super) const fn has_to_repeat(&self) -> bool {
         self.repeats > 0
     }
 
+    /// Whether a peer is asked now and then whether it lives, so that its session is to be kept.
     pub(super) fn is_asked(&self, id: PeerId, now: Instant) -> bool {
         self.health.get(&id).and_then(|health| health.asked_at).is_some_and(|at| now - at < ASK + IN_USE)
     }
@@ -160,14 +160,18 @@ impl Node {
         }
     }
 
+    /// Tells once more what this node does not reach, if that is due.
+    pub(super) fn repeat_reach(&mut self, now: Instant) {
+        if let Some(left) = self.owners.repeats.checked_sub(1) {
+            self.owners.repeats = left;
+            self.tell_reach(now);
+        }
+    }
+
     /// Looks after every shared prefix: who answers, who is to be asked, who carries it.
     pub(super) fn tend_owners(&mut self, now: Instant) {
         if self.owners.prefixes.is_empty() {
             return;
-        }
-        if let Some(left) = self.owners.repeats.checked_sub(1) {
-            self.owners.repeats = left;
-            self.tell_reach(now);
         }
         let owners: Vec<PeerId> = self.owners.health.keys().copied().collect();
         owners.into_iter().for_each(|id| self.note_silence(id, now));
@@ -197,10 +201,13 @@ impl Node {
     pub(super) fn handle_peer_reach(&mut self, id: PeerId, unreached: &[IpNet], now: Instant) {
         let Some(health) = self.owners.health.get_mut(&id) else { return };
         let shares = |shared: &SharedPrefix| shared.owners.iter().any(|(_, owner)| *owner == id);
+        let mut is_news = false;
         for (prefix, _) in self.owners.prefixes.iter().filter(|(_, shared)| shares(shared)) {
-            health.wants.entry(*prefix).or_default().set(unreached.contains(prefix), now);
+            is_news |= health.wants.entry(*prefix).or_default().set(unreached.contains(prefix), now);
         }
-        self.tend_owners(now);
+        if is_news {
+            self.tend_owners(now);
+        }
     }
 
     /// A session ends. One that carried packets until now was not idle: its peer stops, or is lost. Returns whether that is news.
@@ -280,7 +287,7 @@ impl Node {
     fn carries(&self, id: PeerId, now: Instant) -> bool {
         let Some(peer) = self.peer(id) else { return false };
         let stamps = peer.activity.as_ref().map(|activity| activity.stamps()).unwrap_or_default();
-        let used = Instant::from_nanos(stamps.tx_data.max(stamps.rx_data).saturating_mul(1_000_000));
+        let used = Instant::from_millis(stamps.tx_data.max(stamps.rx_data));
         let is_awaited = peer.live.as_ref().is_some_and(|live| !live.staging.is_empty());
         is_awaited || (used > Instant::ORIGIN && now - used < IN_USE)
     }

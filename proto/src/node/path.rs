@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
+use super::Observed;
 use super::spread::Errand;
 use crate::address::is_of_use_to_others;
 use crate::event::Event;
@@ -20,16 +21,11 @@ use crate::wire::{Control, MAX_ADDRESSES};
 /// 4787 REQ-5).
 const OBSERVED_FOR: Duration = Duration::from_secs(120);
 
+/// From one address at which a peer sees us to another that it says instead.
+const OBSERVER_PACE: Duration = Duration::from_secs(5);
+
 /// Observers whose news is kept; more would say the same.
 const MAX_OBSERVERS: usize = 16;
-
-/// Where a peer sees us.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Observation {
-    pub(super) by: PeerId,
-    pub(super) address: SocketAddr,
-    pub(super) at: Instant,
-}
 
 impl Node {
     /// Takes the addresses of this machine's interfaces that others may reach, without ports: the machine's network changed, or is
@@ -212,8 +208,9 @@ impl Node {
         if let Some(live) = &mut peer.live {
             let is_new = !live.paths.knows(source);
             live.paths.roamed(source, origin, now);
-            if is_new {
-                // It may relay through us from there already.
+            if is_new && source.is_carried() {
+                // It may relay through us from there already. Over UDP new places cost nothing to make up, and all its channels
+                // are published anew for this.
                 self.move_channels(id);
             }
         }
@@ -255,15 +252,22 @@ impl Node {
             return;
         }
         // Whoever stands behind a NAT, or in our LAN, may see us as nobody else does.
-        if self.peer(by).is_some_and(|peer| peer.origin_of(source) == Origin::Public) {
-            self.sightings.note_seen(source.address, address, &self.local, now);
+        if self.peer(by).is_none_or(|peer| peer.origin_of(source) != Origin::Public) {
+            return;
+        }
+        self.sightings.note_seen(source.address, address, &self.local, now);
+        let is_before = |seen: &Observed| seen.by == by && seen.address.is_ipv4() == address.is_ipv4();
+        // All peers are told, and probe there: nobody can have them do so more often.
+        let is_hasty = |seen: &Observed| seen.address != address && now - seen.at < OBSERVER_PACE;
+        if self.observed.iter().any(|seen| is_before(seen) && is_hasty(seen)) {
+            return;
         }
         let is_news = !self.observed.iter().any(|seen| seen.address == address);
-        self.observed.retain(|seen| seen.by != by && now - seen.at < OBSERVED_FOR);
+        self.observed.retain(|seen| !is_before(seen) && now - seen.at < OBSERVED_FOR);
         if self.observed.len() >= MAX_OBSERVERS {
             self.observed.remove(0);
         }
-        self.observed.push(Observation { by, address, at: now });
+        self.observed.push(Observed { by, address, at: now });
         if is_news && !self.local.contains(&address.ip()) {
             self.send_round(Errand::Tell, now);
         }
@@ -319,7 +323,7 @@ impl Peer {
         let is_public = locator.channel.is_none() && self.candidates().any(|known| known == locator.address);
         match locator.channel {
             Some(_) => Origin::Relay,
-            None if self.carrier == Carrier::Open(locator.address) => Origin::Tls,
+            None if self.is_carried_at(locator.address) => Origin::Tls,
             None if is_public => Origin::Public,
             None => Origin::Seen,
         }

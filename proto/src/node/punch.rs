@@ -47,6 +47,10 @@ impl Node {
             return;
         }
         for address in forecast.addresses(self.stride(id)).take(VOLLEY) {
+            // It may be a victim's, and every new session counts its rounds anew.
+            if !self.peer_mut(id).is_some_and(|peer| peer.allowance.take(now)) {
+                return;
+            }
             // The answer's source is the news, not its token.
             let token = self.rng.next_u64();
             self.send_control_to(id, &Control::Probe { token }, Locator::from(address), now);

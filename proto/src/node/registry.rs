@@ -162,8 +162,7 @@ impl Node {
 
     /// Begins a handshake with a peer that is to be kept in touch with and has no session.
     pub(super) fn dial_if_kept(&mut self, id: PeerId, now: Instant) {
-        let has_place = |peer: &Peer| peer.candidates().next().is_some() || peer.carrier != Carrier::None;
-        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && has_place(peer);
+        let idle = |peer: &Peer| peer.is_kept && peer.live.is_none() && peer.has_place();
         if self.peer(id).is_some_and(idle) {
             self.dial(id, now);
         }

@@ -201,6 +201,7 @@ impl Node {
         for id in watched {
             self.sweep_peer(id, now);
         }
+        self.repeat_reach(now);
         self.tend_owners(now);
         if !self.watched.is_empty() || self.owners.has_to_repeat() {
             self.schedule_sweep(now);

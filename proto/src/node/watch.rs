@@ -79,7 +79,7 @@ impl Node {
             let rekey = current.at + self.settings.rekey_due(current.is_initiator);
             rekey.min(hello_at(live, stamps, self.silence(id, now).hello))
         } else {
-            let heard = Instant::from_nanos(data.max(stamps.rx_any).saturating_mul(1_000_000));
+            let heard = Instant::from_millis(data.max(stamps.rx_any));
             heard.max(current.at) + self.settings.idle_limit()
         };
         Some(expiry.min(other))

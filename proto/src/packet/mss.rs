@@ -13,17 +13,24 @@ const FLAGS: usize = 13;
 /// (RFC 1624) unless it is partial. Leaves everything else alone.
 #[inline]
 pub fn clamp(packet: &mut [u8], mtu: u16, has_partial_checksum: bool) {
+    if let Some(l4_offset) = syn(packet) {
+        clamp_syn(packet, l4_offset, mtu, has_partial_checksum);
+    }
+}
+
+/// Where the TCP header of a SYN stands; `None` for every other packet.
+#[inline]
+#[must_use]
+pub fn syn(packet: &[u8]) -> Option<usize> {
     let l4_offset = match packet {
         [first, _, _, _, _, _, high, low, _, TCP, ..] if *first >> 4 == 4 && (*high & 0x1f, *low) == (0, 0) => {
             usize::from(*first & 0xf) << 2
         }
         [first, _, _, _, _, _, TCP, ..] if *first >> 4 == 6 => IPV6_HEADER,
-        _ => return,
+        _ => return None,
     };
-    let flags = l4_offset.saturating_add(FLAGS);
-    if packet.get(flags).is_some_and(|flags| flags & SYN != 0) {
-        clamp_syn(packet, l4_offset, mtu, has_partial_checksum);
-    }
+    let flags = packet.get(l4_offset.saturating_add(FLAGS))?;
+    (flags & SYN != 0).then_some(l4_offset)
 }
 
 #[cold]

@@ -68,10 +68,11 @@ const IN_USE: Duration = Duration::from_secs(10);
 /// How often candidates that did not answer get another chance while the data goes through a relay.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// How often they get one while somebody waits for a direct path, and says so by asking for the peer again and again.
-const RETRY_WANTED: Duration = Duration::from_secs(10);
 /// The same while it goes over TLS, which is far worse: as long as a candidate's budget of probes lasts.
 const RETRY_TLS: Duration = Duration::from_secs(12);
+
+/// How often they get one while somebody waits for a direct path, and says so by asking for the peer again and again.
+const RETRY_WANTED: Duration = Duration::from_secs(10);
 
 /// A candidate that is back after a time of silence, with the loss of that time, gets so many answers in a row at once to show
 /// that the loss was that of the silence.
@@ -369,7 +370,7 @@ impl Paths {
 
     /// Asks, once for each pause of the data, whether it is one: a receiver that nothing reaches any more would not know.
     pub(crate) fn note_pause(&mut self, stamps: Stamps, now: Instant) {
-        let at = |millis: u64| Instant::from_nanos(millis.saturating_mul(1_000_000));
+        let at = Instant::from_millis;
         let (used, in_use) = (at(stamps.tx_data.max(stamps.rx_data)), self.is_in_use(now));
         let is_pause = in_use && now - used >= SILENCE && now - at(stamps.rx_any) >= SILENCE;
         let Some(active) = self.active.and_then(|active| self.path_mut(active)) else { return };
@@ -427,7 +428,7 @@ impl Paths {
 
     /// Takes what passed last in the session, and when.
     pub(crate) fn note(&mut self, stamps: Stamps, now: Instant) {
-        let at = |millis: u64| Instant::from_nanos(millis.saturating_mul(1_000_000));
+        let at = Instant::from_millis;
         let (used, heard) = (at(stamps.tx_data.max(stamps.rx_data)), at(stamps.rx_any));
         let was_idle = !self.is_in_use(now);
         self.used_at = self.used_at.max(Some(used).filter(|used| *used > Instant::ORIGIN));

@@ -102,7 +102,7 @@ pub struct SprayStatus {
 /// What is left of the probes of an hour.
 #[derive(Debug, Default)]
 pub(crate) struct SprayAllowance {
-    /// What was spent, and when; at most as many as sprays fit into an hour.
+    /// What was spent, and when; a volley each, so some seventy at most.
     spent: Vec<(Instant, usize)>,
 }
 

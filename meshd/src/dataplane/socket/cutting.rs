@@ -2,6 +2,7 @@
 //! taken back after: only of datagrams that are not known to pass whole and have to arrive all the same, which are few.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,15 +22,12 @@ impl Cutting {
     /// # Errors
     /// Those of `setsockopt(2)`.
     pub(super) fn forbid(fd: BorrowedFd<'_>, family: Family) -> io::Result<()> {
-        udp::set_option(fd, SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_PROBE)?;
-        if family == Family::Dual {
-            udp::set_option(fd, SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_PROBE)?;
-            udp::set_option(fd, SocketOption::FragmentSizeV6, 0)?;
-        }
-        Ok(())
+        forbid(fd, false)?;
+        if family == Family::Dual { forbid(fd, true) } else { Ok(()) }
     }
 
-    /// Sends while the kernel may or may not fragment. Those that must not, and whose size matters, wait for those that may.
+    /// Sends to `destination` while the kernel may or may not fragment. Those that must not, and whose size matters, wait for
+    /// those that may.
     ///
     /// # Errors
     /// Those of sending, and of `setsockopt(2)`.
@@ -37,6 +35,7 @@ impl Cutting {
         &self,
         fd: BorrowedFd<'_>,
         family: Family,
+        destination: IpAddr,
         fragments: Fragments,
         send: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
@@ -45,21 +44,28 @@ impl Cutting {
         match fragments {
             Fragments::Never => send(),
             Fragments::Allowed => {
-                allow(fd, family)?;
-                let sent = send();
-                Self::forbid(fd, family)?;
+                let v6 = family == Family::Dual && destination.to_canonical().is_ipv6();
+                let sent = allow(fd, v6).and_then(|()| send());
+                forbid(fd, v6)?;
                 sent
             }
         }
     }
 }
 
-fn allow(fd: BorrowedFd<'_>, family: Family) -> io::Result<()> {
-    udp::set_option(fd, SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT)?;
-    if family == Family::Dual {
-        udp::set_option(fd, SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DONT)?;
-        // No router fragments IPv6, so it is cut to what every link carries.
-        udp::set_option(fd, SocketOption::FragmentSizeV6, LEAST_V6.into())?;
+fn forbid(fd: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if !v6 {
+        return udp::set_option(fd, SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_PROBE);
     }
-    Ok(())
+    udp::set_option(fd, SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_PROBE)?;
+    udp::set_option(fd, SocketOption::FragmentSizeV6, 0)
+}
+
+fn allow(fd: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if !v6 {
+        return udp::set_option(fd, SocketOption::MtuDiscoverV4, libc::IP_PMTUDISC_DONT);
+    }
+    udp::set_option(fd, SocketOption::MtuDiscoverV6, libc::IPV6_PMTUDISC_DONT)?;
+    // No router fragments IPv6, so it is cut to what every link carries.
+    udp::set_option(fd, SocketOption::FragmentSizeV6, LEAST_V6.into())
 }

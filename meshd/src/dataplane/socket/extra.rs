@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use proto::path::SocketId;
 
+use super::cutting::Cutting;
 use super::{Family, Sharing, SocketOptions, open};
 use crate::sys::udp;
 
@@ -26,6 +27,8 @@ pub(crate) struct Extras {
     kept: ArcSwap<[Option<Arc<StdSocket>>; MAX_KEPT]>,
     /// Tells which of them can be read.
     ready: Epoll,
+    /// All workers send by them, so they have one turn for all.
+    cutting: Cutting,
 }
 
 impl Extras {
@@ -35,7 +38,13 @@ impl Extras {
     /// `EMFILE` and the like.
     pub(super) fn new(family: Family, options: &SocketOptions) -> io::Result<Arc<Self>> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Arc::new(Self { family, options: options.clone(), kept: ArcSwap::default(), ready }))
+        Ok(Arc::new(Self {
+            family,
+            options: options.clone(),
+            kept: ArcSwap::default(),
+            ready,
+            cutting: Cutting::default(),
+        }))
     }
 
     /// Opens a socket like those of the node's port, at a port that the kernel chooses. It is not kept yet.
@@ -53,6 +62,11 @@ impl Extras {
     pub(crate) fn send(&self, socket: BorrowedFd<'_>, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let place = self.family.place(to, self.options.underlay.to(to.ip()))?;
         udp::send(socket, &place.message(datagram, None))
+    }
+
+    /// Whose turn it is to change what one of them may be used for.
+    pub(super) const fn cutting(&self) -> &Cutting {
+        &self.cutting
     }
 
     /// A number that none has; `None`: there are enough.

@@ -66,13 +66,16 @@ impl Paths {
         self.path_mut(source).is_some_and(|path| path.search.answered(token, now))
     }
 
-    /// The machine itself sends no datagram of `len` bytes to this address.
-    pub(crate) fn too_long(&mut self, destination: SocketAddr, len: usize, now: Instant) {
+    /// The machine itself sends no datagram of `len` bytes to this address; returns whether a path goes there.
+    pub(crate) fn too_long(&mut self, destination: SocketAddr, len: usize, now: Instant) -> bool {
+        let mut is_ours = false;
         let size = len.saturating_add(usize::from(outer_headers(destination.ip())));
         let size = u16::try_from(size).unwrap_or(u16::MAX);
         for path in self.all.iter_mut().filter(|path| path.locator.address == destination) {
             path.search.too_long(size, now);
+            is_ours = true;
         }
+        is_ours
     }
 
     /// When to call [`Paths::poll_size`] next.
@@ -89,7 +92,9 @@ impl Paths {
             let is_active = active == Some(path.locator);
             let stands_by =
                 path.streak >= CONFIRM && path.kind() <= PathKind::Direct || members.contains(&path.locator);
-            (is_active && (in_use || path.search.is_new())) || (in_use && stands_by)
+            // Before a probe was answered, a forged source may have had us believe that the peer is there.
+            let has_answered = path.quality.rtt().is_some();
+            has_answered && ((is_active && (in_use || path.search.is_new())) || (in_use && stands_by))
         }
     }
 }
@@ -111,6 +116,23 @@ mod tests {
         Locator::from(SocketAddr::from(([192, 0, 2, host], 6374)))
     }
 
+    /// A handshake came through, and a probe is answered.
+    fn meet(paths: &mut Paths, locator: Locator) {
+        paths.adopt(locator, Origin::Seen, START);
+        paths.sent(locator, u64::MAX, START);
+        assert!(paths.answered(locator, u64::MAX, START).is_some());
+    }
+
+    #[test]
+    fn where_no_probe_was_answered_nothing_large_is_sent() {
+        let mut paths = Paths::default();
+        paths.adopt(direct(1), Origin::Seen, START);
+        assert_eq!(probes(&mut paths), []);
+        assert_eq!(paths.next_size_at(START), None);
+        meet(&mut paths, direct(1));
+        assert_eq!(probes(&mut paths).len(), 4);
+    }
+
     /// Sends what is due, and returns where each probe went and how long it is.
     fn probes(paths: &mut Paths) -> Vec<(Locator, usize)> {
         paths.tend_sizes(0, 1420, START);
@@ -128,7 +150,7 @@ mod tests {
         let v6 = Locator::from("[2001:db8::1]:6374".parse::<SocketAddr>().unwrap());
         for (locator, around) in [(direct(1), 28 + 32), (relay, 28 + 8 + 32), (v6, 48 + 32)] {
             let mut paths = Paths::default();
-            paths.adopt(locator, Origin::Seen, START);
+            meet(&mut paths, locator);
             assert_eq!(probes(&mut paths), [1000, 1280, 1400, 1500].map(|size| (locator, size - around)));
         }
     }
@@ -136,22 +158,22 @@ mod tests {
     #[test]
     fn what_fits_is_that_of_the_path_with_the_data_and_changes_with_it_at_once() {
         let mut paths = Paths::default();
-        paths.adopt(direct(1), Origin::Seen, START);
+        meet(&mut paths, direct(1));
         assert_eq!(probes(&mut paths).len(), 4);
         assert!(!paths.answered_size(direct(2), 3, START), "not from there");
         assert!(paths.answered_size(direct(1), 3, START));
         assert_eq!(paths.fit(1420).whole, 1440);
-        paths.adopt(direct(2), Origin::Seen, START);
+        meet(&mut paths, direct(2));
         assert_eq!(paths.fit(1420), Fit::unknown(1420), "nothing is taken over from the path before");
         assert!(probes(&mut paths).iter().all(|(locator, _)| *locator == direct(2)), "and only it is asked");
-        paths.adopt(direct(1), Origin::Seen, START);
+        meet(&mut paths, direct(1));
         assert_eq!(paths.fit(1420).whole, 1440, "and nothing is forgotten");
     }
 
     #[test]
     fn what_the_machine_refuses_is_not_asked_for_again() {
         let mut paths = Paths::default();
-        paths.adopt(direct(1), Origin::Seen, START);
+        meet(&mut paths, direct(1));
         paths.tend_sizes(0, 1420, START);
         paths.too_long(direct(1).address, 1400 - 28, START);
         assert_eq!(probes(&mut paths).iter().map(|(_, len)| len + 60).collect::<Vec<_>>(), [1000, 1280]);
