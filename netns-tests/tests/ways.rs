@@ -14,10 +14,18 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 fn every_pair_ends_at_its_way(group: Group, lab: &Lab) -> Vec<Met> {
     let all = group.meet(lab, Duration::ZERO);
-    for met in &all {
-        let (first, direct) = (met.first_byte, met.direct);
-        figure(&format!("{:?} to {:?}: {:?}, first {first:.0?}, direct {direct:.0?}", met.one, met.other, met.way));
-    }
+    let half = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    };
+    let first = half(all.iter().map(|met| met.first_byte).collect());
+    let direct: Vec<Duration> = all.iter().filter_map(|met| met.direct).collect();
+    figure(&format!(
+        "{group:?} NATs: {} of {} pairs direct; half of all in touch after {first:.0?}, half of those direct after {:.0?}",
+        direct.len(),
+        all.len(),
+        half(direct.clone())
+    ));
     // Tries at random may fail, and are counted.
     let is_wrong = |met: &&Met| met.way != expected(&met.one, &met.other) && !met.is_spent;
     let wrong: Vec<_> = all.iter().filter(is_wrong).collect();

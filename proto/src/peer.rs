@@ -26,8 +26,6 @@ pub(crate) struct Peer {
     pub(crate) resolved: Option<Box<[SocketAddr]>>,
     /// Where it was reached last.
     pub(crate) remote: Option<Locator>,
-    /// Where a relay had it, when it last opened a channel to it.
-    pub(crate) seen_at: Option<Ipv4Addr>,
     /// Carries datagrams for others.
     pub(crate) is_relay: bool,
     /// Whether and where it is reached over TLS.
@@ -38,7 +36,7 @@ pub(crate) struct Peer {
     pub(crate) timestamp: u64,
     /// `None` before anything went on with it.
     pub(crate) activity: Option<Arc<Activity>>,
-    pub(crate) rekeys: u64,
+    pub(crate) rekeys: u32,
     pub(crate) last_handshake: Option<Instant>,
     /// It did not answer since then.
     pub(crate) unreachable_since: Option<Instant>,
@@ -95,6 +93,8 @@ pub(crate) struct Live {
     pub(crate) punching: Punching,
     /// What was agreed with a neighbour about packets past the session.
     pub(crate) direct: Option<Box<Direct>>,
+    /// Where a relay had it, when it last opened a channel to it.
+    pub(crate) seen_at: Option<Ipv4Addr>,
     /// Relays that were asked for a channel to it.
     pub(crate) asked: Vec<Asked>,
     /// When its paths' timer is set.
@@ -294,7 +294,7 @@ impl Peer {
             last_handshake: self.last_handshake,
             session,
             suite: current.map(|session| session.suite),
-            rekeys: self.rekeys,
+            rekeys: self.rekeys.into(),
             unreachable_since: self.unreachable_since,
             disconnected_since: self.disconnected_since(),
             refused: self.refusal.as_ref().map(|r| (r.reason, r.source, r.count, r.at)),

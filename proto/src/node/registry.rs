@@ -82,7 +82,6 @@ impl Node {
             key: endpoint.public_key,
             kind: endpoint.kind,
             is_kept: false,
-            seen_at: None,
             is_relay: endpoint.relays(),
             carrier: carrier(endpoint, Carrier::None),
             permission,

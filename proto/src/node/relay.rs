@@ -148,9 +148,8 @@ impl Node {
         let Some(address) = self.relay_address(relay).map(|address| carried.unwrap_or(address)) else { return };
         let Some(id) = self.by_key.get(&self.peers, target).filter(|id| *id != relay) else { return };
         let locator = Locator { channel: Some(channel), ..Locator::from(address) };
-        let Some(peer) = self.peer_mut(id) else { return };
-        peer.seen_at = seen_at.or(peer.seen_at);
-        let Some(live) = peer.live.as_mut() else { return };
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        live.seen_at = seen_at.or(live.seen_at);
         // The relay's address may have changed, or it has forgotten the channel before.
         live.paths.retain(Origin::Relay, |known| known.address != address || known == locator);
         live.paths.add(locator, Origin::Relay, now);

@@ -133,7 +133,7 @@ impl Node {
         peer.unreachable_since = None;
         peer.given_up = None;
         peer.refusal = None;
-        peer.rekeys += u64::from(rekeyed);
+        peer.rekeys = peer.rekeys.saturating_add(rekeyed.into());
         self.publish_row(id);
         if has_moved {
             self.move_channels(id);

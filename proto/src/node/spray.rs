@@ -255,7 +255,7 @@ impl Node {
 
     /// Whether a relay has the peer at this address, too.
     fn is_at(&self, id: PeerId, ip: IpAddr) -> bool {
-        let seen_at = self.peer(id).and_then(|peer| peer.seen_at).map(IpAddr::V4);
+        let seen_at = self.peer(id).and_then(|peer| peer.live.as_ref()?.seen_at).map(IpAddr::V4);
         is_of_use_to_others(ip) && seen_at == Some(ip)
     }
 
