@@ -108,6 +108,17 @@ impl<'a> Sites<'a> {
         self.internet.block_udp(&self.one.premises.uplink, &self.two.premises.uplink);
     }
 
+    /// The number of the connector that relays for the edges.
+    ///
+    /// # Panics
+    /// When none does.
+    #[track_caller]
+    #[must_use]
+    pub fn relay_in_use(&self, running: &Running) -> usize {
+        let relay = running.one.status().peer(TWO).relay().expect("a relay");
+        self.hubs.iter().position(|(station, _)| relay.ip() == station.v4[0]).expect("one of the connectors")
+    }
+
     /// Has the edges talk until both send the wanted way: `direct` or `relay`.
     ///
     /// # Panics

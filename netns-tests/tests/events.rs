@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use netns_tests::nat::{Class, NatKind};
-use netns_tests::sites::{ONE, Running, Sites, TWO, hub_name};
+use netns_tests::sites::{ONE, Running, Sites, hub_name};
 use netns_tests::{Stream, Transfer, figure, in_lab, observe, tcp_transfer, wait_until};
 use nix::sys::signal::Signal;
 
@@ -126,12 +126,6 @@ fn a_transfer_survives_a_new_outer_address_of_the_nat() {
     });
 }
 
-/// The number of the connector that relays for the edges.
-fn relay_in_use(sites: &Sites<'_>, running: &Running) -> usize {
-    let relay = running.one.status().peer(TWO).relay().expect("a relay");
-    sites.hubs.iter().position(|(station, _)| relay.ip() == station.v4[0]).expect("one of the connectors")
-}
-
 #[test]
 fn a_transfer_survives_the_death_of_its_relay_where_there_is_another() {
     in_lab(|lab| {
@@ -139,13 +133,13 @@ fn a_transfer_survives_the_death_of_its_relay_where_there_is_another() {
         sites.keep_apart();
         let mut running = sites.start();
         sites.meet(&running, "relay");
-        let relay = relay_in_use(&sites, &running);
+        let relay = sites.relay_in_use(&running);
         let daemon = running.hubs.remove(relay);
         survive(&sites, "relay killed, another there", lasting(10), RECOVERY, || {
             daemon.kill9();
             Instant::now()
         });
-        assert_ne!(relay_in_use(&sites, &running), relay);
+        assert_ne!(sites.relay_in_use(&running), relay);
         assert!(running.two.status().peer(ONE).relay().is_some());
     });
 }

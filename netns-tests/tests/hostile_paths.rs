@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::inject::Injector;
 use netns_tests::nat::NatKind;
-use netns_tests::sites::{ONE, Running, Sites, TWO, hub_name};
+use netns_tests::sites::{ONE, Sites, TWO, hub_name};
 use netns_tests::{Daemon, Host, Stream, Tap, Transfer, figure, in_lab, observe, tcp_transfer, wait_until};
 use proto::handshake::{Identity, Initiated, Mac1, Offer};
 use proto::id::{MeshId, PresharedKey, PublicKey, SecretKey, SessionIndex};
@@ -28,12 +28,6 @@ fn corrupt(relay: &Host, rules: &str) {
     let _ = relay.output(Command::new("nft").arg(text)).text();
 }
 
-/// The number of the connector that relays for the edges.
-fn relay_in_use(sites: &Sites<'_>, running: &Running) -> usize {
-    let relay = running.one.status().peer(TWO).relay().expect("a relay");
-    sites.hubs.iter().position(|(station, _)| relay.ip() == station.v4[0]).expect("one of the connectors")
-}
-
 /// What became of a bad relay.
 struct Suffered {
     /// Whether the data has left it.
@@ -48,7 +42,7 @@ fn suffer(lab: &netns_tests::Lab, name: &str, turn: impl FnOnce(&Sites<'_>, usiz
     sites.keep_apart();
     let running = sites.start();
     sites.meet(&running, "relay");
-    let bad = relay_in_use(&sites, &running);
+    let bad = sites.relay_in_use(&running);
     let (one, two) = (&sites.one.host, &sites.two.host);
     let streams = [Stream::start(one, two, "10.99.0.2", 100), Stream::start(two, one, "10.99.0.1", 100)];
     std::thread::scope(|scope| {
@@ -72,7 +66,7 @@ fn suffer(lab: &netns_tests::Lab, name: &str, turn: impl FnOnce(&Sites<'_>, usiz
         assert!(status.relay().is_some(), "a relay that {name}");
     }
     let replayed = [&running.one, &running.two].map(|daemon| daemon.status().drops("replayed")).iter().sum();
-    Suffered { is_left: relay_in_use(&sites, &running) != bad, replayed }
+    Suffered { is_left: sites.relay_in_use(&running) != bad, replayed }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::Node;
 use super::relay::weight;
+use super::session::IN_USE;
 use crate::event::{Disconnect, Event};
 use crate::id::PeerId;
 use crate::member::Members;
@@ -19,9 +20,6 @@ use crate::owner::{Condition, OwnerStatus, SharedStatus, Spell, choose};
 use crate::route::Target;
 use crate::time::Instant;
 use crate::wire::Control;
-
-/// A prefix that carried packets this recently is in use.
-const IN_USE: Duration = Duration::from_secs(10);
 
 /// Between two questions to an owner that stands by.
 const ASK: Duration = Duration::from_secs(10);
