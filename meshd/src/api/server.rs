@@ -233,3 +233,19 @@ fn stopping() -> Response {
 fn failure(status: StatusCode, error: &str) -> Response {
     (status, Json(Failure { error: error.to_owned() })).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_the_daemons_user_and_its_group_may_ask() {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        // Numbers that no machine gives to anybody.
+        let (nobody, none) = (4_000_000_001, 4_000_000_002);
+        let may = |ids| Caller { ids }.may_ask();
+        assert!(may(Some((0, none))) && may(Some((uid, none))) && may(Some((nobody, gid))));
+        assert!(!may(Some((nobody, none))), "another user of the machine");
+        assert!(!may(None), "somebody of whom the kernel tells nothing");
+    }
+}
