@@ -164,6 +164,21 @@ fn a_dead_path_is_left_within_three_seconds_for_one_that_works() {
     }
 }
 
+/// TCP sends again 1.4 s after the first loss, and then not before 3 s.
+#[test]
+fn a_path_that_lost_nothing_before_is_left_before_tcp_sends_for_the_fourth_time() {
+    for offset in [0, 70, 140, 210] {
+        let mut network = Network::new(&[(relay(1), 2), (direct(1), 2)]);
+        network.paths.adopt(relay(1), Origin::Relay, START);
+        network.paths.add(direct(1), Origin::Observed, START);
+        network.run(Duration::from_secs(25) + MS * offset);
+        network.wire(direct(1)).is_up = false;
+        let changes = network.run(Duration::from_secs(5));
+        let [(at, Change::Active(to))] = changes[..] else { panic!("{changes:?}") };
+        assert!(to == relay(1) && at < 1_400 * MS, "{offset}: {at:?}");
+    }
+}
+
 #[test]
 fn the_only_path_is_told_dead_within_three_seconds_and_is_found_again_when_it_works() {
     let mut network = Network::new(&[(direct(1), 30)]);
