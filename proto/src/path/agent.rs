@@ -63,8 +63,8 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 /// with its shortest timeout (200 ms, doubled each time) sends for the third time; the fourth time would be 1.6 s later.
 const SUSPECT_STEADY_AFTER: Duration = Duration::from_millis(610);
 
-/// A path that loses no more than this many of a thousand probes loses next to nothing: less than one of the last fifteen.
-const LOW_LOSS: u32 = 20;
+/// A path that loses no more than this many of a thousand probes loses next to nothing: one of the last eight, as when it was new.
+const LOW_LOSS: u32 = 130;
 
 /// A path has owed an answer for this long and two round trips more: it is dead.
 const DEAD_AFTER: Duration = Duration::from_millis(1_800);
