@@ -301,7 +301,7 @@ impl Node {
             Ok(MessageType::Data | MessageType::Relayed) | Err(_) => Err(DropReason::UnknownType),
         };
         if let Err(reason) = result {
-            tracing::trace!(%source, reason = reason.name(), "datagram dropped");
+            tracing::trace!(address = %source, reason = reason.name(), "datagram dropped");
             self.drops.add(reason, 1);
         }
     }
