@@ -1,4 +1,5 @@
 //! What the daemon counts and logs: it is what happened, it can be read by strict readers, and it is what the documentation says.
+#![allow(clippy::expect_used, clippy::panic, reason = "what the tests share is part of the tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use netns_tests::openmetrics::Exposition;
-use netns_tests::site::{CONNECTOR, edge};
+use netns_tests::site::{CONNECTOR, edge, underlay};
 use netns_tests::{Daemon, Family, Lab, Site, in_lab, observe, ping, wait_until};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -70,6 +71,34 @@ fn counters_grow_with_traffic_and_agree_with_the_status() {
         let in_session = status.peers().iter().filter(|peer| peer.session().is_some()).count();
         assert_eq!(after.value("meshd_sessions", &[]), Some(in_session as f64));
         two.stop();
+    });
+}
+
+#[test]
+fn what_goes_through_a_relay_is_counted_as_such_and_what_does_not_is_not() {
+    in_lab(|lab| {
+        let site = pair(lab);
+        let daemons = [site.mesh.up(CONNECTOR), site.mesh.up(&edge(1)), site.mesh.up(&edge(2))];
+        let (target, name) = (site.address(2, Family::V4), edge(2));
+        let sent = |series: &str| scrape(&daemons[1]).value(series, &[("peer", &name)]).expect(series);
+        let relayed = || sent("meshd_peer_transmit_relayed_packets_total");
+        assert_eq!(ping(site.edge_host(1), &target, 3).lost(), 0);
+        assert_eq!(relayed(), 0.0);
+        // Datagrams between the two are cut off: only the relay is left.
+        for (one, other) in [(1, 2), (2, 1)] {
+            site.edge_host(one).ok(&format!("ip route add blackhole {}/32", underlay(other, Family::V4)));
+        }
+        wait_until(Duration::from_secs(15), "they go on through the relay", || {
+            daemons[1].status().peer(&name).relay().is_some() && ping(site.edge_host(1), &target, 1).received == 1
+        });
+        let before = relayed();
+        assert_eq!(ping(site.edge_host(1), &target, 4).lost(), 0);
+        assert!(relayed() >= before + 4.0, "{before}, then {}", relayed());
+        assert!(relayed() <= sent("meshd_peer_transmit_packets_total") - 3.0);
+        let relay = scrape(&daemons[0]);
+        assert!(relay.value("meshd_relay_receive_datagrams_total", &[]) >= Some(8.0));
+        assert!(relay.value("meshd_relay_member_receive_bytes_total", &[("peer", &name)]) > Some(0.0));
+        assert_eq!(relay.value("meshd_relay_channels", &[]), Some(1.0));
     });
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use proto::stats::Activity;
+use proto::stats::{Activity, Relayed};
 
 use super::families::{Families, Label};
 use super::sample::{PathSample, PeerSample, Sample};
@@ -15,6 +15,7 @@ pub(super) fn encode(families: &mut Families<'_>, sample: &Sample) -> Result {
     let states = sample.peers.iter().map(|peer| ([("peer", peer.name.as_str()), ("state", peer.state)], 1));
     families.gauge("meshd_peer_state", "What goes on with the peer, 1 for its present state", states)?;
     traffic(families, sample)?;
+    relayed(families, sample)?;
     sessions(families, sample)?;
     paths(families, sample)
 }
@@ -33,6 +34,17 @@ fn traffic(families: &mut Families<'_>, sample: &Sample) -> Result {
     family("meshd_peer_receive_packets", "Packets from the peer", |activity| &activity.rx_packets)?;
     family("meshd_peer_transmit_bytes", "Bytes of packets to the peer", |activity| &activity.tx_bytes)?;
     family("meshd_peer_transmit_packets", "Packets to the peer", |activity| &activity.tx_packets)
+}
+
+fn relayed(families: &mut Families<'_>, sample: &Sample) -> Result {
+    let mut family = |name: &str, help: &str, count: fn(&Relayed) -> u64| {
+        let line = |peer: &PeerSample| count(&peer.relayed);
+        families.counter(name, help, counted(sample).map(|peer| ([("peer", peer.name.as_str())], line(peer))))
+    };
+    family("meshd_peer_transmit_relayed_bytes", "Bytes of packets to the peer that went through relays", |sent| {
+        sent.bytes
+    })?;
+    family("meshd_peer_transmit_relayed_packets", "Packets to the peer that went through relays", |sent| sent.packets)
 }
 
 fn sessions(families: &mut Families<'_>, sample: &Sample) -> Result {

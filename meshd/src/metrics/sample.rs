@@ -7,7 +7,7 @@ use proto::id::PeerId;
 use proto::node::{Load, RelayStatus};
 use proto::path::{PathState, PathStatus};
 use proto::peer::{PeerState, PeerStatus};
-use proto::stats::DropReason;
+use proto::stats::{DropReason, Relayed};
 
 use crate::driver::Driver;
 use crate::host::HostNote;
@@ -59,6 +59,8 @@ pub(super) struct PeerSample {
     /// Whether it may talk to this node, or did.
     pub(super) is_counted: bool,
     pub(super) status: PeerStatus,
+    /// At the same moment, for the core counts it on when the data changes its way.
+    pub(super) relayed: Relayed,
     pub(super) session_age: Option<Duration>,
     pub(super) disconnected: Option<Duration>,
     pub(super) paths: Vec<PathSample>,
@@ -132,6 +134,7 @@ impl Driver {
             name: status.name.to_string(),
             state,
             is_counted: status.state != PeerState::Denied,
+            relayed: status.activity.relayed(),
             session_age: status.last_handshake.filter(|_| status.session.is_some()).map(|at| now - at),
             disconnected: status.disconnected_since.map(|since| now - since),
             paths: self.node.peer_id(&status.name).map(|id| self.sample_paths(id)).unwrap_or_default(),

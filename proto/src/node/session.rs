@@ -328,6 +328,9 @@ impl Node {
         let spread = self.spread(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
+        if let Some(remote) = peer.remote {
+            activity.turn(remote.channel.is_some());
+        }
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,
