@@ -48,12 +48,12 @@ impl<'e> Families<'e> {
     }
 
     /// A gauge without labels.
-    pub(super) fn number(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> Result {
+    pub(super) fn number(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue + Copy) -> Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
     /// A counter without labels.
-    pub(super) fn count(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> Result {
+    pub(super) fn count(&mut self, name: &str, help: &str, value: u64) -> Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         family.encode_counter(&value, None::<&Exemplar<NoLabelSet, u64>>)
     }
