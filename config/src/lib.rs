@@ -17,6 +17,7 @@ pub mod key;
 mod lan;
 mod load;
 mod mesh;
+mod metrics;
 mod model;
 mod node;
 mod paths;
@@ -33,8 +34,8 @@ pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
-    ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, SessionConfig,
-    StateConfig,
+    ListenConfig, LogConfig, LogFormat, LogLevel, Mesh, MetricsConfig, NatConfig, NodeConfig, Offload, PathsConfig,
+    RelayConfig, SessionConfig, StateConfig,
 };
 pub use rate::{Rate, RateError};
 pub use suggest::nearest;

@@ -294,6 +294,7 @@ fn config(
         api: node.api,
         state: node.state,
         log: node.log,
+        metrics: node.metrics,
         mesh_name: mesh.name,
         members: mesh.members,
         files,

@@ -42,6 +42,8 @@ pub struct Config {
     pub state: StateConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Where metrics are served beside the API socket.
+    pub metrics: MetricsConfig,
     /// The name of the mesh; `members.mesh` is derived from it.
     pub mesh_name: String,
     /// Who is in the mesh; this node is among them.
@@ -290,6 +292,24 @@ pub struct StateConfig {
 pub struct LogConfig {
     /// The least severe level that is written.
     pub level: LogLevel,
+    /// How lines on standard error look; the journal has fields of its own.
+    pub format: LogFormat,
+}
+
+/// How log lines on standard error look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// `[metrics]`: where metrics are served beside the API socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// TCP address, always of the loopback interface; `None`: on the API socket only.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Severity of a log line, most severe first.

@@ -13,12 +13,12 @@ use crate::error::{Fault, quote};
 use crate::health::{self, HealthTable};
 use crate::lan::{self, LanTable};
 use crate::model::{
-    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, PathsConfig,
-    RelayConfig, SessionConfig, StateConfig,
+    ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
+    NatConfig, Offload, PathsConfig, RelayConfig, SessionConfig, StateConfig,
 };
 use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
-use crate::{address, paths, scalar, shape};
+use crate::{address, metrics, paths, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -65,6 +65,7 @@ const LEVELS: [(&str, LogLevel); 5] = [
     (LogLevel::Debug.as_str(), LogLevel::Debug),
     (LogLevel::Trace.as_str(), LogLevel::Trace),
 ];
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// What `meshd.toml` says, before its keys and its mesh are read. Refused values have their defaults here.
 pub(crate) struct NodeFile {
@@ -87,6 +88,7 @@ pub(crate) struct NodeFile {
     pub(crate) api: ApiConfig,
     pub(crate) state: StateConfig,
     pub(crate) log: LogConfig,
+    pub(crate) metrics: MetricsConfig,
 }
 
 /// `[node]`, its paths resolved; each path with the offset where the file names it, or its table.
@@ -122,6 +124,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         api: api(reader, root, folder),
         state: state(reader, root, folder),
         log: log(reader, root),
+        metrics: metrics::read(reader, root),
     }
 }
 
@@ -310,5 +313,9 @@ fn state(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> StateCon
 fn log(reader: &mut Reader<'_>, root: &DeTable<'_>) -> LogConfig {
     let section = reader.section(root, &shape::LOG);
     let level = reader.optional(section, "level", |value| scalar::choice(value, &LEVELS));
-    LogConfig { level: level.map_or(LogLevel::Info, |level| level.value) }
+    let format = reader.optional(section, "format", |value| scalar::choice(value, &FORMATS));
+    LogConfig {
+        level: level.map_or(LogLevel::Info, |level| level.value),
+        format: format.map_or(LogFormat::Text, |format| format.value),
+    }
 }

@@ -20,9 +20,9 @@ use proto::session::{AesBackend, has_fast_aes, supported_suites};
 use proto::wire::{Capabilities, OVERHEAD, Suites};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
+use crate::api::exporter::Exporter;
 use crate::api::model::NodeStatus;
 use crate::api::server::Server;
 use crate::clock::Clock;
@@ -33,6 +33,7 @@ use crate::driver::{Driver, Outer, Stop};
 use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
 use crate::lan::{Lan, LanSettings};
+use crate::metrics::Reloads;
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
 use crate::resolver::Resolver;
@@ -72,13 +73,13 @@ const MAX_LOOKUPS: usize = 16;
 pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     heap::keep_small();
     let config = load(path)?;
-    init_logging(&config);
+    let log = crate::log::init(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
-    let ran = runtime.block_on(run(config));
+    let ran = runtime.block_on(run(config, log));
     // A look-up that waits for a name server can take half a minute, and nobody waits for its answer any more.
     runtime.shutdown_background();
     ran.map(|()| ExitCode::SUCCESS)
@@ -91,18 +92,7 @@ fn load(path: &Path) -> Result<Config, Error> {
     Ok(loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
 }
 
-fn init_logging(config: &Config) {
-    // RUST_LOG-like fine control without a restart of thought: the configured level is for meshd, warnings for the rest.
-    let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!("warn,meshd={level},proto={level},config={level}", level = config.log.level.as_str()))
-    });
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    // A log that cannot be written (full disk, closed pipe) cannot be told of in the log: trying would panic.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
-    log.log_internal_errors(false).init();
-}
-
-async fn run(config: Config) -> Result<(), Error> {
+async fn run(config: Config, log: crate::log::Handle) -> Result<(), Error> {
     std::fs::create_dir_all(&config.state.dir)
         .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
     // Before anything is changed: a signal that comes during the start waits until it can be obeyed.
@@ -119,7 +109,7 @@ async fn run(config: Config) -> Result<(), Error> {
     let underlay = Underlay::default();
     let mut host = Host::new(settings, underlay.clone())?;
     host.recover().await?;
-    let mut driver = match assemble(&config, underlay, host, server).await {
+    let mut driver = match assemble(&config, underlay, host, server, log).await {
         Ok(driver) => driver,
         Err(failure) => {
             let (mut host, error) = *failure;
@@ -151,6 +141,7 @@ async fn assemble(
     underlay: Underlay,
     mut host: Host,
     server: Server,
+    log: crate::log::Handle,
 ) -> Result<(Driver, Vec<worker::Handle>), Failure> {
     let mut parts = match open(config, underlay) {
         Ok(parts) => parts,
@@ -173,7 +164,7 @@ async fn assemble(
     for note in host.notes() {
         tracing::warn!("{note}");
     }
-    start(config, parts, host, watch, server)
+    start(config, parts, host, watch, server, log)
 }
 
 /// What is open before anything runs.
@@ -241,6 +232,7 @@ fn start(
     host: Host,
     watch: Watch,
     server: Server,
+    log: crate::log::Handle,
 ) -> Result<(Driver, Vec<worker::Handle>), Failure> {
     let clock = Clock::start();
     let timestamps = TimestampFile::open(&config.state.dir);
@@ -295,15 +287,19 @@ fn start(
         Ok(tls) => tls,
         Err(error) => return Err(Box::new((host, error))),
     };
-    let name = &config.node.name;
-    tracing::info!(%name, interface = config.interface.name, port = parts.port, "up");
+    let (asker, calls) = server.start(log.clone());
+    let mut exporter = Exporter::new(asker);
+    if let Err(error) = exporter.listen(config.metrics.listen) {
+        return Err(Box::new((host, error.into())));
+    }
+    tracing::info!(node = %config.node.name, interface = config.interface.name, port = parts.port, "up");
     let driver = Driver {
         node,
         published,
         clock,
         punts,
         ended,
-        calls: server.start(),
+        calls,
         sender: udp,
         device,
         host,
@@ -318,6 +314,9 @@ fn start(
         tls,
         timestamps,
         reporter,
+        log,
+        exporter,
+        reloads: Reloads::default(),
         pings: BTreeMap::new(),
     };
     Ok((driver, workers))

@@ -12,6 +12,7 @@ use proto::path::Origin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::exporter::Exporter;
 use crate::api::model::PingReply;
 use crate::api::server::Call;
 use crate::clock::Clock;
@@ -20,6 +21,7 @@ use crate::dataplane::socket::UdpSender;
 use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
+use crate::metrics::Reloads;
 use crate::nat::{Nat, NatEvent};
 use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
 use crate::resolver::Resolver;
@@ -59,6 +61,11 @@ pub(crate) struct Driver {
     pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
+    #[allow(dead_code, reason = "for who reads the configuration anew")]
+    pub(crate) log: crate::log::Handle,
+    #[allow(dead_code, reason = "for who reads the configuration anew")]
+    pub(crate) exporter: Exporter,
+    pub(crate) reloads: Reloads,
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
 }
 
@@ -193,7 +200,7 @@ impl Driver {
                     self.node.handle_too_long(destination, transmit.datagram.len(), self.clock.now());
                     continue;
                 }
-                tracing::debug!(destination = %transmit.destination, %error, "not sent");
+                tracing::debug!(address = %transmit.destination, %error, "not sent");
                 self.reporter.send_error(transmit.destination, &error);
             }
         }
@@ -243,7 +250,7 @@ impl Driver {
             }
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);
-                tracing::warn!(peer, %source, %reason, "handshake refused");
+                tracing::warn!(peer, address = %source, %reason, "handshake refused");
             }
             Event::OwnerChanged { prefix, owner, before, condition } => {
                 let (owner, before) = (owner.as_ref().map_or("nobody", name), name(before));
@@ -251,14 +258,14 @@ impl Driver {
             }
             Event::NeighbourRoutes => tracing::debug!("routes to neighbours change"),
             Event::SprayWanted { peer, target } => {
-                tracing::debug!(peer = name(peer), %target, "spray");
+                tracing::debug!(peer = name(peer), address = %target, "spray");
                 self.open_spray(*peer, *target);
             }
             Event::SprayEnded { peer, status } => {
                 tracing::info!(peer = name(peer), spray = %spray_text(status), "spray ended");
                 self.close_spray();
             }
-            Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
+            Event::CarrierWanted { peer } => tracing::debug!(peer = name(peer), "trying TLS"),
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {
                     let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));
@@ -280,6 +287,7 @@ impl Driver {
             Call::Peer { name, answer } => {
                 let _ = answer.send(self.reporter.peer(&self.node, &name, self.clock.now()));
             }
+            Call::Metrics(answer) => drop(answer.send(self.sample())),
             Call::NetCheck(answer) => {
                 let _ = answer.send(self.reporter.netcheck(&self.node, &self.surroundings(), self.clock.now()));
             }

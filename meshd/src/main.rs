@@ -9,6 +9,8 @@ mod driver;
 mod health;
 mod host;
 mod lan;
+mod log;
+mod metrics;
 mod nat;
 mod report;
 mod resolver;

@@ -8,7 +8,7 @@ mod paths;
 mod shared;
 
 pub(crate) use history::{disconnect_text, spray_text};
-pub(crate) use paths::reply;
+pub(crate) use paths::{reply, via};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -104,7 +104,7 @@ impl Reporter {
     /// Notes what a look-up brought.
     pub(crate) fn resolved(&mut self, resolved: &Resolved) {
         for (name, error) in &resolved.failures {
-            tracing::warn!(name, error, "cannot resolve a public address");
+            tracing::warn!(host = name, error, "cannot resolve a public address");
         }
         self.unresolved.insert(resolved.peer, resolved.failures.clone());
     }
@@ -130,6 +130,16 @@ impl Reporter {
             tracing::warn!(error = text, "the state folder cannot be written");
             self.state_error = Some(text);
         }
+    }
+
+    /// What the node was told about itself at its start.
+    pub(crate) const fn about(&self) -> &NodeStatus {
+        &self.node
+    }
+
+    /// When the daemon started.
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
     }
 
     /// The answer to a name that is no peer's, with the nearest that is.

@@ -83,6 +83,12 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Its API socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// When it was started.
     #[must_use]
     pub const fn started(&self) -> Instant {

@@ -60,6 +60,7 @@ pub mod link;
 pub mod mesh;
 pub mod nat;
 pub mod neighbours;
+pub mod openmetrics;
 pub mod process;
 pub mod relay;
 pub mod sandbox;

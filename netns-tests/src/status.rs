@@ -214,7 +214,12 @@ impl Peer {
         text(&self.json, "reason")
     }
 
-    fn count(&self, field: &str) -> u64 {
+    /// The count in a field.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn count(&self, field: &str) -> u64 {
         self.json[field].as_u64().unwrap_or_else(|| panic!("no {field} in {:#}", self.json))
     }
 }

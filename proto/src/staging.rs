@@ -55,6 +55,11 @@ impl Staging {
         if now - self.queue.front()?.since >= MAX_WAIT { self.pop() } else { None }
     }
 
+    /// Packets that wait, and their bytes.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.queue.len(), self.bytes)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

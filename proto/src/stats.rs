@@ -1,8 +1,13 @@
 //! Counters: why things were dropped, and what each peer has sent and received. Written by the fast path, read by anyone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod direction;
+mod relayed;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::time::Instant;
+pub use direction::Direction;
+pub use relayed::Relayed;
 
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
@@ -139,6 +144,17 @@ impl DropCounters {
     }
 }
 
+/// What came of the handshakes with a peer. Written by the core, read by anyone.
+#[derive(Debug, Default)]
+pub struct HandshakeCounters {
+    /// Led to a session, whoever began.
+    pub completed: AtomicU32,
+    /// Begun by this node, and given up without an answer.
+    pub unanswered: AtomicU32,
+    /// Begun by the peer, and refused.
+    pub refused: AtomicU32,
+}
+
 /// What a peer sent and received, and when last. Stamps are milliseconds of [`Instant`]; zero: never.
 #[derive(Debug, Default)]
 pub struct Activity {
@@ -150,6 +166,9 @@ pub struct Activity {
     pub tx_packets: AtomicU64,
     /// Their bytes.
     pub tx_bytes: AtomicU64,
+    /// Handshakes with it, by what came of them.
+    pub handshakes: HandshakeCounters,
+    relayed: relayed::Counter,
     rx_any: AtomicU64,
     rx_data: AtomicU64,
     tx_any: AtomicU64,

@@ -46,7 +46,7 @@ fn the_mesh_example_keeps_edge4_apart() {
 fn full_reference() -> String {
     let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
     let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
-    let text = text.replace("\n#tls =", "\ntls =").replace("\n#mtu =", "\nmtu =");
+    let text = text.replace("\n#tls =", "\ntls =").replace("\n#mtu =", "\nmtu =").replace("\n#listen =", "\nlisten =");
     text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
 }
 
@@ -82,6 +82,7 @@ fn the_reference_shows_the_defaults() {
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.nat, shown.relay), (bare.nat, bare.relay));
+    assert_eq!((shown.metrics.listen.map(|at| at.port()), bare.metrics.listen), (Some(9374), None));
     assert_eq!((shown.paths, shown.health.config()), (bare.paths, bare.health.config()));
     assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 pub(crate) mod detail;
+pub(crate) mod exporter;
+pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod netcheck;
 pub(crate) mod server;

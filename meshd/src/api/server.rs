@@ -19,12 +19,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::detail::PeerReport;
+use super::exporter;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use crate::metrics::Sample;
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -43,7 +46,7 @@ const MAX_HEADER: Duration = Duration::from_secs(1);
 const MAX_CONNECTION: Duration = Duration::from_secs(70);
 
 /// Pause after a connection that could not be accepted, for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A question for the driver.
 pub(crate) enum Call {
@@ -53,6 +56,8 @@ pub(crate) enum Call {
     Peer { name: String, answer: oneshot::Sender<Result<PeerReport, String>> },
     /// What is known of the network around the node.
     NetCheck(oneshot::Sender<NetCheck>),
+    /// What metrics are made of.
+    Metrics(oneshot::Sender<Sample>),
     /// To ask gateways, servers and relays anew.
     Measure,
     /// A probe to a peer; the answer is the reply, or why there will be none.
@@ -115,17 +120,20 @@ impl Server {
         Ok(Self { listener, file })
     }
 
-    /// Serves until the driver is gone.
-    pub(crate) fn start(self) -> mpsc::Receiver<Call> {
+    /// Serves until the driver is gone; what others than the clients of the socket ask comes in the same queue.
+    pub(crate) fn start(self, log: crate::log::Handle) -> (mpsc::Sender<Call>, mpsc::Receiver<Call>) {
         let (calls, receiver) = mpsc::channel(MAX_WAITING);
         let router = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/peers/{name}", get(peer))
             .route("/v1/netcheck", get(netcheck).post(measure))
             .route("/v1/ping", post(ping))
+            .route("/v1/metrics", get(exporter::metrics))
+            .merge(super::log::routes(log))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
+        let asker = calls.clone();
         tokio::spawn(async move {
             // The task ends with the runtime; the file goes also then.
             let Self { listener, file: _file } = self;
@@ -134,7 +142,7 @@ impl Server {
                 () = calls.closed() => {}
             }
         });
-        receiver
+        (asker, receiver)
     }
 }
 
@@ -145,16 +153,21 @@ async fn serve(listener: &UnixListener, router: &Router) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Caller::of(&stream))));
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(MAX_HEADER).keep_alive(false);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            let _permit = permit;
-            // How it ended is the client's business.
-            let _ = tokio::time::timeout(MAX_CONNECTION, connection).await;
-        });
+        let router = router.clone().layer(Extension(Caller::of(&stream)));
+        tokio::spawn(converse(stream, router, permit));
     }
+}
+
+/// Answers one request.
+pub(super) async fn converse<S>(stream: S, router: Router, _permit: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(MAX_HEADER).keep_alive(false);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // How it ended is the client's business.
+    let _ = tokio::time::timeout(MAX_CONNECTION, connection).await;
 }
 
 struct SocketFile(PathBuf);
@@ -226,11 +239,11 @@ async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<Ping
     }
 }
 
-fn stopping() -> Response {
+pub(super) fn stopping() -> Response {
     failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
 }
 
-fn failure(status: StatusCode, error: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     (status, Json(Failure { error: error.to_owned() })).into_response()
 }
 

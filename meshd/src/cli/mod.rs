@@ -1,6 +1,7 @@
 //! The command line: what it understands, and what each command does.
 
 mod key;
+mod log;
 mod netcheck;
 mod peer;
 mod ping;
@@ -62,6 +63,9 @@ enum Command {
     /// Tell what the network around this node lets through: UDP, NAT, port mapping, relays
     #[command(after_help = "Examples:\n  meshd netcheck\n  meshd netcheck --json | jq .verdict")]
     Netcheck(netcheck::NetcheckArgs),
+    /// Show what the daemon logs, or change it while it runs
+    #[command(after_help = log::EXAMPLE)]
+    Log(log::LogArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -118,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
+        Command::Log(args) => log::main(&args),
     };
     match result {
         Ok(code) => code,

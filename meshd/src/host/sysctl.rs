@@ -134,7 +134,7 @@ impl Sysctls {
         if self.read(key).is_some_and(|now| now != value)
             && let Err(error) = self.write(key, value)
         {
-            tracing::warn!(key = dotted(key), value, %error, "cannot restore sysctl");
+            tracing::warn!(sysctl = dotted(key), value, %error, "cannot restore sysctl");
         }
     }
 

@@ -12,12 +12,12 @@ impl Driver {
         let is_known = self.lan.near.contains_key(&news.key);
         self.lan.note(news);
         let Some(peer) = self.node.peer_of_key(&news.key) else {
-            return tracing::debug!(key = %news.key, "a neighbour is no endpoint of this mesh");
+            return tracing::debug!(public_key = %news.key, "a neighbour is no endpoint of this mesh");
         };
         let name = self.node.peer_name(peer).map_or("?", |name| name.as_str());
         match news.places.first() {
             Some(place) if !is_known => tracing::info!(peer = name, address = %place.address, "heard on the LAN"),
-            Some(_) => tracing::debug!(peer = name, places = ?news.places, "heard elsewhere on the LAN"),
+            Some(_) => tracing::debug!(peer = name, addresses = ?news.places, "heard elsewhere on the LAN"),
             None => tracing::info!(peer = name, "no longer heard on the LAN"),
         }
         let mut addresses: Vec<_> = news.places.iter().map(|place| place.address).collect();

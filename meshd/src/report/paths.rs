@@ -25,7 +25,7 @@ pub(super) fn kind(node: &Node, peer: PeerId, locator: Locator, now: Instant) ->
 }
 
 /// The name of the relay that a path goes through.
-pub(super) fn via(node: &Node, locator: Locator) -> Option<String> {
+pub(crate) fn via(node: &Node, locator: Locator) -> Option<String> {
     locator.channel?;
     node.relay_at(locator.address).and_then(|relay| node.peer_name(relay)).map(ToString::to_string)
 }

@@ -32,7 +32,7 @@ impl Driver {
         let now = self.clock.now();
         self.node.handle_datagram(&heard.datagram, Locator { socket, ..Locator::from(heard.source) }, now);
         if self.node.uses_socket(socket, now) {
-            tracing::debug!(source = %heard.source, "a spray was met");
+            tracing::debug!(address = %heard.source, "a spray was met");
             self.spray.close();
         } else {
             self.spray.extras.let_go(socket);

@@ -65,7 +65,7 @@ impl Spray {
     fn fire(&self, probes: &[Vec<u8>], target: SocketAddr) {
         for (socket, probe) in self.open.iter().zip(probes) {
             if let Err(error) = self.extras.send(socket.as_fd(), probe, target) {
-                tracing::debug!(%target, %error, "not sent");
+                tracing::debug!(address = %target, %error, "not sent");
             }
         }
     }

@@ -42,10 +42,10 @@ pub(super) fn start(at: SocketAddr, around: &Surroundings, handle: &Handle) -> i
     let (listener, port) = (listen(at, around)?, around.port);
     handle.spawn(async move {
         if let Err(error) = accept(listener, tls, port).await {
-            tracing::error!(%at, %error, "TLS connections are not taken any more");
+            tracing::error!(address = %at, %error, "TLS connections are not taken any more");
         }
     });
-    tracing::info!(%at, "taking TLS connections");
+    tracing::info!(address = %at, "taking TLS connections");
     Ok(())
 }
 
@@ -88,13 +88,13 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, port: u16) ->
         };
         // Without a place it is closed at once, before anything was read or made.
         let Some(place) = limit.admit(Source::from(client.ip())) else {
-            tracing::debug!(%client, "too many TLS connections");
+            tracing::debug!(address = %client, "too many TLS connections");
             continue;
         };
         let tls = tls.clone();
         tokio::spawn(async move {
             let ended = serve(stream, &tls, &place, port).await;
-            tracing::debug!(%client, error = ended.err().map(tracing::field::display), "TLS connection ended");
+            tracing::debug!(address = %client, error = ended.err().map(tracing::field::display), "TLS connection ended");
         });
     }
 }

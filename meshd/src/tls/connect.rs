@@ -64,7 +64,7 @@ impl Dialer {
                     Ok(Err(error)) => last = error,
                     Err(_) => last = io::ErrorKind::TimedOut.into(),
                 }
-                tracing::debug!(%at, error = %last, "no TLS connection");
+                tracing::debug!(address = %at, error = %last, "no TLS connection");
             }
         }
         Err(last)

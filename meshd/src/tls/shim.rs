@@ -68,15 +68,15 @@ async fn carry(local: &Local, mut dialer: Dialer, lost: impl Fn()) -> io::Result
         local.readable().await?;
         match dialer.connect().await {
             Ok((stream, at)) => {
-                tracing::info!(relay = %at, "connected over TLS");
+                tracing::info!(address = %at, "connected over TLS");
                 pause = RETRY.0;
                 match pump::run(stream, local, Patience { idle: IDLE, proof: None }).await {
                     Ok(End::Idle) => {
-                        tracing::info!(relay = %at, "TLS connection closed: not needed any more");
+                        tracing::info!(address = %at, "TLS connection closed: not needed any more");
                         continue;
                     }
-                    Ok(End::Closed) => tracing::info!(relay = %at, "TLS connection closed by the relay"),
-                    Err(error) => tracing::info!(relay = %at, %error, "TLS connection lost"),
+                    Ok(End::Closed) => tracing::info!(address = %at, "TLS connection closed by the relay"),
+                    Err(error) => tracing::info!(address = %at, %error, "TLS connection lost"),
                 }
                 is_lost = true;
             }

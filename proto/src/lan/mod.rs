@@ -172,7 +172,7 @@ impl Lan {
     ) -> Result<Option<Heard>, DropReason> {
         let result = self.hear(datagram, source, interface, now, wall);
         if let Err(reason) = &result {
-            tracing::trace!(%source, interface, reason = reason.name(), "beacon dropped");
+            tracing::trace!(address = %source, interface, reason = reason.name(), "beacon dropped");
             self.drops.add(*reason, 1);
         }
         result

@@ -1,6 +1,7 @@
 //! What a node knows of one peer, and of how others see the node itself: for an operator who asks why things are as they are.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 
 use super::{Asked, Node};
 use crate::id::PeerId;
@@ -127,6 +128,7 @@ impl Node {
     /// Keeps what came of a handshake that is given up, for the operator; the next session forgets it.
     pub(super) fn note_given_up(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
+        peer.activity().handshakes.unanswered.fetch_add(1, Ordering::Relaxed);
         let Some(live) = peer.live.as_ref() else { return };
         peer.given_up = live.attempt.as_ref().map(|attempt| {
             let (since, count, asked) = (attempt.since, attempt.tries, live.asked.clone());

@@ -1,5 +1,6 @@
 //! Handshakes: beginning them, repeating them, answering them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
@@ -319,6 +320,7 @@ impl Node {
     /// Remembers a refusal for status output and says it, but not over and over.
     fn refuse(&mut self, id: PeerId, source: Locator, reason: Refusal, now: Instant) {
         let Some(peer) = self.peer_mut(id) else { return };
+        peer.activity().handshakes.refused.fetch_add(1, Ordering::Relaxed);
         let before = peer.refusal.take().filter(|refused| refused.reason == reason);
         let say = before.as_ref().is_none_or(|refused| now - refused.said >= SAY_AGAIN);
         let said = before.as_ref().filter(|_| !say).map_or(now, |refused| refused.said);

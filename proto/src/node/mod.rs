@@ -14,6 +14,7 @@ mod detail;
 mod direct;
 mod handshake;
 mod hello;
+mod load;
 mod mtu;
 mod neighbour;
 mod order;
@@ -31,6 +32,7 @@ pub use account::{MemberStatus, RelayStatus};
 pub use control::ProbeError;
 pub use detail::{Observed, PeerDetail, SessionDetail, Tries};
 pub(crate) use direct::Direct;
+pub use load::Load;
 pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
@@ -299,7 +301,7 @@ impl Node {
             Ok(MessageType::Data | MessageType::Relayed) | Err(_) => Err(DropReason::UnknownType),
         };
         if let Err(reason) = result {
-            tracing::trace!(%source, reason = reason.name(), "datagram dropped");
+            tracing::trace!(address = %source, reason = reason.name(), "datagram dropped");
             self.drops.add(reason, 1);
         }
     }

@@ -1,6 +1,7 @@
 //! Sessions: putting them in place, looking after them, ending them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::hello::hello_at;
@@ -134,6 +135,7 @@ impl Node {
         peer.given_up = None;
         peer.refusal = None;
         peer.rekeys = peer.rekeys.saturating_add(rekeyed.into());
+        peer.activity().handshakes.completed.fetch_add(1, Ordering::Relaxed);
         self.publish_row(id);
         if has_moved {
             self.move_channels(id);
@@ -326,6 +328,9 @@ impl Node {
         let spread = self.spread(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let activity = peer.activity();
+        if let Some(remote) = peer.remote {
+            activity.turn(remote.channel.is_some());
+        }
         let row = peer.current().zip(peer.remote).map(|(current, remote)| PeerRow {
             session: Arc::clone(&current.session),
             next,

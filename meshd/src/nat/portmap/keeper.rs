@@ -87,7 +87,7 @@ impl Keeper {
         let is_public = is_public(external.ip());
         if before.map(|(before, _)| before.external) != Some(external) {
             let gateway = self.asker.gateway().address;
-            tracing::info!(%gateway, %protocol, %external, is_public, "port mapped");
+            tracing::info!(%gateway, %protocol, address = %external, is_public, "port mapped");
             if let Some((before, _)) = before {
                 self.tell_unmapped(before).await;
             }
@@ -117,7 +117,7 @@ impl Keeper {
 
     async fn forget(&mut self) {
         let Some((mapping, _)) = self.held.take() else { return };
-        tracing::info!(gateway = %self.asker.gateway().address, external = %mapping.external, "port mapping is gone");
+        tracing::info!(gateway = %self.asker.gateway().address, address = %mapping.external, "port mapping is gone");
         self.outlet.show_gateway(self.asker.gateway(), |shown| {
             (shown.protocol, shown.external, shown.is_public) = (None, None, false);
         });

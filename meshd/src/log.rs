@@ -1,0 +1,325 @@
+//! The log: where it goes, and what of it is written, which can be changed while the daemon runs.
+//!
+//! It goes to the journal where systemd has connected standard error to it, with fields of its own; else to standard error.
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use config::{LogConfig, LogFormat, LogLevel};
+use nix::sys::stat::fstat;
+use tokio::time::Instant;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+/// A filter that stands above the configured level.
+const ENVIRONMENT: &str = "MESHD_LOG";
+
+/// What the journal and whoever filters it know the daemon by.
+const IDENTIFIER: &str = "meshd";
+
+/// Longest text of a filter, in bytes: some ten directives.
+const MAX_FILTER: usize = 512;
+
+/// What is written, for who wants to change it. Copies change the same.
+#[derive(Clone)]
+pub(crate) struct Handle(Arc<Shared>);
+
+/// How things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// What is written now, as `EnvFilter` has it.
+    pub(crate) filter: String,
+    /// What is written unless somebody changes it.
+    pub(crate) configured: String,
+    /// Whether that is from the environment (`MESHD_LOG`) and not from the configuration.
+    pub(crate) is_from_environment: bool,
+    /// Whether it was changed.
+    pub(crate) is_changed: bool,
+    /// After which time the change ends by itself.
+    pub(crate) reverts_after: Option<Duration>,
+    /// Where it goes: `journal` or `stderr`.
+    pub(crate) output: &'static str,
+}
+
+/// Why a filter is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilterError {
+    /// It cannot be read.
+    #[error("{filter:?} is neither a level (error, warn, info, debug, trace) nor like meshd::driver=trace: {reason}")]
+    Unreadable {
+        /// As it was given.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is too long.
+    #[error("a filter has at most {MAX_FILTER} characters")]
+    TooLong,
+    /// There is no subscriber any more.
+    #[error("the log cannot be changed: {0}")]
+    Gone(#[from] reload::Error),
+}
+
+/// Begins to log. To be called once.
+pub(crate) fn init(config: &LogConfig) -> Handle {
+    let environment = std::env::var(ENVIRONMENT).ok();
+    let environment = environment.filter(|text| !text.trim().is_empty() && parse(text).is_ok());
+    let (output, name) = output(config.format);
+    let (handle, filter) = Handle::new(environment, config.level, name);
+    tracing_subscriber::registry().with(filter).with(output).init();
+    handle
+}
+
+type Filter = reload::Layer<EnvFilter, Registry>;
+
+type Output = Box<dyn Layer<Layered<Filter, Registry>> + Send + Sync>;
+
+struct Shared {
+    filter: reload::Handle<EnvFilter, Registry>,
+    state: Mutex<State>,
+    output: &'static str,
+}
+
+struct State {
+    environment: Option<String>,
+    level: LogLevel,
+    change: Option<Change>,
+    /// How many changes there were: a timer must not end a later one than its own.
+    changes: u64,
+}
+
+struct Change {
+    filter: String,
+    until: Option<Instant>,
+}
+
+impl State {
+    /// The configured level is for meshd; of its libraries only warnings are of use.
+    fn configured(&self) -> String {
+        self.environment.clone().unwrap_or_else(|| of_level(self.level))
+    }
+
+    fn filter(&self) -> String {
+        self.change.as_ref().map_or_else(|| self.configured(), |change| change.filter.clone())
+    }
+}
+
+impl Handle {
+    fn new(environment: Option<String>, level: LogLevel, output: &'static str) -> (Self, Filter) {
+        let state = State { environment, level, change: None, changes: 0 };
+        let (layer, filter) = reload::Layer::new(EnvFilter::new(state.filter()));
+        (Self(Arc::new(Shared { filter, state: Mutex::new(state), output })), layer)
+    }
+
+    /// Takes another configured level. It shows when a change that is in force ends; never while `MESHD_LOG` is set.
+    #[allow(dead_code, reason = "for who reads the configuration anew")]
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        let mut state = self.state();
+        state.level = level;
+        // A filter of ours is always readable, and the subscriber is there as long as the process.
+        let _ = self.apply(&state);
+    }
+
+    /// Writes by another filter for `period`, or until it is told otherwise: a level for all of meshd, or directives beside what is
+    /// configured (`meshd::driver=trace`). Must be called within the runtime.
+    ///
+    /// # Errors
+    /// When the filter cannot be read; nothing changes then.
+    pub(crate) fn set(&self, filter: &str, period: Option<Duration>) -> Result<(), FilterError> {
+        if filter.len() > MAX_FILTER {
+            return Err(FilterError::TooLong);
+        }
+        let mut state = self.state();
+        let filter = match filter.trim().parse::<tracing::Level>() {
+            Ok(level) => of_level_name(&level.as_str().to_lowercase()),
+            Err(_) => {
+                no_bare_names(filter)?;
+                format!("{},{}", state.configured(), filter.trim())
+            }
+        };
+        parse(&filter)?;
+        state.changes += 1;
+        let number = state.changes;
+        state.change = Some(Change { filter, until: period.map(|period| Instant::now() + period) });
+        self.apply(&state)?;
+        if let Some(period) = period {
+            let handle = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(period).await;
+                handle.revert(Some(number));
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes what is configured again.
+    pub(crate) fn reset(&self) {
+        self.revert(None);
+    }
+
+    /// How things stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let state = self.state();
+        let until = state.change.as_ref().and_then(|change| change.until);
+        Standing {
+            filter: state.filter(),
+            configured: state.configured(),
+            is_from_environment: state.environment.is_some(),
+            is_changed: state.change.is_some(),
+            reverts_after: until.map(|until| until.saturating_duration_since(Instant::now())),
+            output: self.0.output,
+        }
+    }
+
+    /// Ends a change: the one of this number, or any.
+    fn revert(&self, number: Option<u64>) {
+        let mut state = self.state();
+        if number.is_none_or(|number| number == state.changes) && state.change.take().is_some() {
+            let _ = self.apply(&state);
+            tracing::info!(filter = state.configured(), "the log is as configured again");
+        }
+    }
+
+    fn apply(&self, state: &State) -> Result<(), reload::Error> {
+        self.0.filter.reload(EnvFilter::new(state.filter()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of_level(level: LogLevel) -> String {
+    of_level_name(level.as_str())
+}
+
+fn of_level_name(level: &str) -> String {
+    format!("warn,meshd={level},proto={level},config={level}")
+}
+
+/// Refuses names without a level, which `EnvFilter` takes for modules of which everything is wanted: mostly it is a level that is spelt
+/// wrong.
+fn no_bare_names(filter: &str) -> Result<(), FilterError> {
+    let is_bare = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
+    match filter.split(',').map(str::trim).find(is_bare) {
+        None => Ok(()),
+        Some(part) => {
+            Err(FilterError::Unreadable { filter: filter.to_owned(), reason: format!("{part:?} has no level") })
+        }
+    }
+}
+
+/// Reads a filter strictly, where `EnvFilter::new` would leave out what it cannot read.
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+    let unreadable = |reason: String| FilterError::Unreadable { filter: filter.to_owned(), reason };
+    EnvFilter::builder().with_regex(false).parse(filter.trim()).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Where the log goes, and the word for it.
+fn output(format: LogFormat) -> (Output, &'static str) {
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    if stream.is_some_and(|stream| is_stream(&stream, std::io::stderr()))
+        && let Ok(journal) = journal()
+    {
+        return (journal.boxed(), "journal");
+    }
+    // A log that cannot be written (full disk, closed pipe) cannot be told of in the log: trying would panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    match format {
+        LogFormat::Text => (lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(), "stderr"),
+        LogFormat::Json => (lines.with_ansi(false).json().flatten_event(true).boxed(), "stderr"),
+    }
+}
+
+/// Whether a stream is the one that `JOURNAL_STREAM` names by device and inode (systemd.exec(5)): it may be inherited by a process
+/// whose standard error goes elsewhere since.
+fn is_stream(named: &str, stream: impl AsFd) -> bool {
+    let Some((device, inode)) = named.split_once(':') else { return false };
+    let named = device.parse::<u64>().ok().zip(inode.parse::<u64>().ok());
+    named.is_some_and(|named| fstat(stream).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == named))
+}
+
+/// The journal, with the names of fields as the code has them, in capitals.
+fn journal() -> std::io::Result<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer()?.with_field_prefix(None).with_priority_mappings(priorities);
+    Ok(layer.with_syslog_identifier(IDENTIFIER.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    fn handle(environment: Option<&str>) -> (Handle, Filter) {
+        Handle::new(environment.map(str::to_owned), LogLevel::Info, "stderr")
+    }
+
+    const CONFIGURED: &str = "warn,meshd=info,proto=info,config=info";
+
+    #[tokio::test]
+    async fn the_end_of_a_change_does_not_end_a_later_one() {
+        let (handle, _filter) = handle(None);
+        handle.set("debug", Some(Duration::from_secs(3600))).unwrap();
+        assert_eq!(handle.standing().filter, "warn,meshd=debug,proto=debug,config=debug");
+        assert!(handle.standing().reverts_after > Some(Duration::from_secs(3000)));
+        handle.set("meshd::driver=trace", Some(Duration::from_secs(3600))).unwrap();
+        handle.revert(Some(1));
+        assert_eq!(handle.standing().filter, format!("{CONFIGURED},meshd::driver=trace"));
+        handle.revert(Some(2));
+        let standing = handle.standing();
+        assert_eq!((standing.filter.as_str(), standing.is_changed, standing.reverts_after), (CONFIGURED, false, None));
+    }
+
+    #[tokio::test]
+    async fn another_configured_level_shows_when_a_change_ends() {
+        let (handle, _filter) = handle(None);
+        handle.set("trace", None).unwrap();
+        handle.set_level(LogLevel::Warn);
+        assert_eq!(handle.standing().filter, "warn,meshd=trace,proto=trace,config=trace");
+        handle.reset();
+        assert_eq!(handle.standing().filter, "warn,meshd=warn,proto=warn,config=warn");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_refused_and_changes_nothing() {
+        let (handle, _filter) = handle(None);
+        for bad in ["loud", "meshd=loud", "meshd=debug,,=", "a b"] {
+            let result = handle.set(bad, None);
+            assert!(matches!(result, Err(FilterError::Unreadable { .. })), "{bad}: {result:?}");
+        }
+        assert!(matches!(handle.set(&"a=info,".repeat(100), None), Err(FilterError::TooLong)));
+        assert_eq!(handle.standing().filter, CONFIGURED);
+    }
+
+    #[tokio::test]
+    async fn the_environment_stands_above_the_configuration_and_below_a_change() {
+        let (handle, _filter) = handle(Some("meshd=warn"));
+        assert!(handle.standing().is_from_environment);
+        handle.set("trace", None).unwrap();
+        assert_eq!(handle.standing().filter, "warn,meshd=trace,proto=trace,config=trace");
+        handle.reset();
+        assert_eq!(handle.standing().filter, "meshd=warn");
+    }
+
+    #[test]
+    fn the_journal_is_used_only_where_the_stream_is_the_one_that_is_named() {
+        let file = tempfile::tempfile().unwrap();
+        let meta = file.metadata().unwrap();
+        assert!(is_stream(&format!("{}:{}", meta.dev(), meta.ino()), &file));
+        for other in [format!("{}:{}", meta.dev(), meta.ino() + 1), meta.ino().to_string(), String::new()] {
+            assert!(!is_stream(&other, &file), "{other}");
+        }
+    }
+}
