@@ -170,14 +170,37 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_toml_with_origins_in_a_column() {
-        assert_snapshot!(render(&shown()), @"");
+        assert_snapshot!(render(&shown()), @r#"
+        [node]
+        name             = "beijing.edge1"  # /etc/meshd/meshd.toml:2
+
+        [interface]
+        #mtu             = (none)           # default
+
+        [lan]
+        #multicast_token = (set)            # /etc/meshd/meshd.toml:5
+
+        [nat]
+        stun_servers     = ["192.0.2.1:3478", "192.0.2.1:3478", "192.0.2.1:3478"]  # /etc/meshd/mesh.toml:30 [defaults.args]
+        punch            = true             # default
+
+        [session]
+        keepalive        = "25s"            # /etc/meshd/mesh.toml:41 [node."beijing.edge1".args]
+
+        [dataplane]
+        workers          = 1                # default
+        "#);
         let elsewhere = Shown {
             extent: Extent::Mesh(PathBuf::from("/etc/meshd/mesh.toml")),
             selected: false,
             settings: Vec::new(),
             ..shown()
         };
-        assert_snapshot!(render(&elsewhere), @"");
+        assert_snapshot!(render(&elsewhere), @r"
+        # beijing.edge1, as far as /etc/meshd/mesh.toml tells: its own meshd.toml is not known here and has the last word.
+        # beijing.edge1 is not selected by [selector] labels, so it takes no part in the mesh.
+        # Nothing is set; --effective shows the defaults.
+        ");
     }
 
     #[test]
@@ -187,8 +210,8 @@ mod tests {
             (&json["node"], &json["selected"], json.get("only_from")),
             (&"beijing.edge1".into(), &true.into(), None)
         );
-        assert_snapshot!(json["settings"][2], @"");
-        assert_snapshot!(json["settings"][3], @"");
-        assert_snapshot!(json["settings"][6], @"");
+        assert_snapshot!(json["settings"][2], @r#"{"args":null,"file":"/etc/meshd/meshd.toml","key":"multicast_token","line":5,"origin":"file","secret":true,"table":"lan","value":null}"#);
+        assert_snapshot!(json["settings"][3], @r#"{"args":"[defaults.args]","file":"/etc/meshd/mesh.toml","key":"stun_servers","line":30,"origin":"file","secret":false,"table":"nat","value":["192.0.2.1:3478","192.0.2.1:3478","192.0.2.1:3478"]}"#);
+        assert_snapshot!(json["settings"][6], @r#"{"args":null,"file":null,"key":"workers","line":null,"origin":"default","secret":false,"table":"dataplane","value":1}"#);
     }
 }
