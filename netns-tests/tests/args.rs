@@ -1,4 +1,5 @@
 //! Settings that nodes take from the mesh file: they take effect, the node's own file is heard over them, and mistakes are refused.
+#![allow(clippy::expect_used, reason = "what the tests share is part of the tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
