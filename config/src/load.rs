@@ -14,7 +14,7 @@ use crate::note::{Origin, Said, Setting};
 use crate::read::{Located, Reader};
 use crate::settings::Settings;
 use crate::source::Place;
-use crate::{args, file, lan, shape, suggest};
+use crate::{args, file, lan, shape, show, suggest};
 
 /// Reads everything that a node is configured with.
 ///
@@ -136,6 +136,9 @@ impl MeshRead {
             crate::check::mesh(reader, &draft);
         }
         let warnings = crate::check::oddities(&reader.source, &draft);
+        if let Some(own) = own {
+            show::note_endpoint(reader, root, &draft, &own.value);
+        }
         let own = own.map(|own| find_own(reader, &draft, &own.value)).unwrap_or_default();
         Self { draft, own, settings, notes: None, warnings, problems: Vec::new() }
     }

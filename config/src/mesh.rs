@@ -17,7 +17,7 @@ use crate::source::Source;
 use crate::{address, node, scalar, shape};
 
 const MESH_NAME: &str = "default";
-const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
+pub(crate) const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
 
 /// The lowest is preferred.
 const PRIORITY_RANGE: RangeInclusive<u32> = 0..=u16::MAX as u32;

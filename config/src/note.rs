@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use crate::error::Fault;
 use crate::read::{Located, Reader, Section};
+use crate::shape;
 use crate::source::Place;
 
 /// A key, the value that the daemon uses, and where that comes from.
@@ -20,6 +21,15 @@ pub struct Setting {
     pub value: Value,
     /// Who said so.
     pub origin: Origin,
+}
+
+impl Setting {
+    /// The header of its table, such as `[session]`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        let shape = shape::ALL_TABLES.iter().find(|shape| shape.name == self.table);
+        shape.map_or_else(|| format!("[{}]", self.table), ToString::to_string)
+    }
 }
 
 /// A value as it can be shown; as a text it is TOML.

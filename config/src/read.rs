@@ -141,6 +141,13 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// The table of a shape that begins at an offset, of those that [`sections`](Self::sections) has reported on.
+    pub(crate) fn that<'d>(&self, root: &'d DeTable<'d>, shape: &'static Shape, at: usize) -> Section<'d> {
+        let all = root.get(shape.name).and_then(|value| value.get_ref().as_array());
+        let found = all.and_then(|all| all.iter().find(|value| value.span().start == at));
+        Section { shape, at, table: found.and_then(|value| value.get_ref().as_table()) }
+    }
+
     /// How a message names a table.
     pub(crate) fn title(&self, shape: &Shape) -> String {
         if self.within.is_empty() { shape.to_string() } else { format!("[{}{}]", self.within, shape.name) }

@@ -1,15 +1,19 @@
 //! What `meshd config show` shows: every key with its value and where that comes from.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use proto::id::EndpointName;
+use proto::id::{EndpointName, MeshId};
+use proto::member::{PublicAddress, derived_address};
+use toml::de::DeTable;
 
-use crate::args;
 use crate::error::{Problem, Problems};
 use crate::load::{self, Keys, Parts};
-use crate::note::Setting;
+use crate::mesh::{EndpointDraft, KINDS, MeshDraft};
+use crate::note::{Setting, Value};
+use crate::read::{Located, Reader};
 use crate::shape::{self, Shape};
-use crate::suggest;
+use crate::{address, args, suggest};
 
 /// What the files say for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,47 @@ fn of_mesh(path: &Path, parts: &Parts, name: &str) -> Result<Shown, Problems> {
     };
     let settings = sorted(notes.into_iter().filter(is_of_mesh).collect(), &shape::ALL_TABLES);
     Ok(Shown { name: name.to_owned(), extent: Extent::Mesh(file.to_owned()), selected, settings })
+}
+
+/// Notes what the keys of the endpoint `name` came to, where that is asked for.
+pub(crate) fn note_endpoint(reader: &mut Reader<'_>, root: &DeTable<'_>, mesh: &MeshDraft, name: &EndpointName) {
+    let endpoint = mesh.endpoints.iter().find(|endpoint| endpoint.label.value == name.as_str());
+    let Some(endpoint) = endpoint.filter(|_| reader.notes.is_some()) else { return };
+    let section = reader.that(root, &shape::ENDPOINT, endpoint.at);
+    for (key, value) in values(mesh, endpoint) {
+        let at = section.value(key).map(|value| value.span().start);
+        reader.note(section, key, at, || value);
+    }
+}
+
+fn values(mesh: &MeshDraft, endpoint: &EndpointDraft) -> [(&'static str, Value); 13] {
+    let text = |text: &Option<String>| text.as_ref().map_or(Value::Absent, Value::text);
+    let places = |places: &[Located<PublicAddress>]| {
+        Value::List(places.iter().map(|place| address::show(&place.value)).collect())
+    };
+    let mut addresses: Vec<IpAddr> = endpoint.addresses.iter().map(|address| address.value).collect();
+    if let (Some(key), false) = (&endpoint.public_key, addresses.iter().any(IpAddr::is_ipv6)) {
+        addresses.push(derived_address(&MeshId::from_name(&mesh.name), &key.value).into());
+    }
+    [
+        ("name", Value::text(&endpoint.label.value)),
+        ("kind", Value::word(&endpoint.kind, &KINDS)),
+        ("public_key", endpoint.public_key.as_ref().map_or(Value::Absent, |key| Value::text(&key.value))),
+        ("public_addresses", places(&endpoint.public_addresses)),
+        ("tls_addresses", places(&endpoint.tls_addresses)),
+        ("subnets", located(&endpoint.subnets)),
+        ("node_subnets", located(&endpoint.node_subnets)),
+        ("address", Value::list(&addresses)),
+        ("priority", Value::Number(endpoint.priority.into())),
+        ("relay", Value::Switch(endpoint.relays())),
+        ("zone", text(&endpoint.zone)),
+        ("region", text(&endpoint.region)),
+        ("labels", located(&endpoint.labels)),
+    ]
+}
+
+fn located<T: ToString>(values: &[Located<T>]) -> Value {
+    Value::List(values.iter().map(|located| located.value.to_string()).collect())
 }
 
 fn sorted(mut notes: Vec<Setting>, tables: &[&Shape]) -> Vec<Setting> {

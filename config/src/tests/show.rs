@@ -72,6 +72,19 @@ fn every_key_is_shown_with_its_value_and_origin_and_secrets_are_not() {
     state.dir = "/var/lib/meshd" # default
     log.level = "info" # default
     mesh.name = "default" # default
+    endpoint.name = "a.one" # mesh.toml:2
+    endpoint.kind = "edge" # default
+    endpoint.public_key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=" # mesh.toml:3
+    endpoint.public_addresses = [] # default
+    endpoint.tls_addresses = [] # default
+    endpoint.subnets = [] # default
+    endpoint.node_subnets = [] # default
+    endpoint.address = ["fd45:c573:6464:6fdf:f890:5f2b:944f:22e4"] # default
+    endpoint.priority = 0 # default
+    endpoint.relay = false # default
+    endpoint.zone = (none) # default
+    endpoint.region = (none) # default
+    endpoint.labels = [] # default
     selector.labels = ["edge"] # mesh.toml:17
     "#);
 }
@@ -103,6 +116,19 @@ fn of_another_node_is_shown_what_the_mesh_tells() {
     session.keepalive = "25s" # mesh.toml:10 [defaults.args]
     log.level = "debug" # mesh.toml:15 [node."a.two".args]
     mesh.name = "default" # default
+    endpoint.name = "a.two" # mesh.toml:6
+    endpoint.kind = "edge" # default
+    endpoint.public_key = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=" # mesh.toml:7
+    endpoint.public_addresses = [] # default
+    endpoint.tls_addresses = [] # default
+    endpoint.subnets = [] # default
+    endpoint.node_subnets = [] # default
+    endpoint.address = ["fd45:c573:6464:430c:469:8d03:6f7c:c85a"] # default
+    endpoint.priority = 0 # default
+    endpoint.relay = false # default
+    endpoint.zone = (none) # default
+    endpoint.region = (none) # default
+    endpoint.labels = ["edge"] # mesh.toml:8
     selector.labels = ["edge"] # mesh.toml:17
     "#);
     assert_eq!(crate::show(&path, Some("a.one")), crate::show(&path, None), "its own name changes nothing");
@@ -115,8 +141,9 @@ fn no_key_of_the_files_is_left_out() {
     let folder = files("", "");
     let shown = crate::show(&folder.path().join("meshd.toml"), None).unwrap();
     let shown: BTreeSet<_> = shown.settings.iter().map(|setting| (setting.table, setting.key)).collect();
-    // What stands in tables for many is of the mesh as a whole, and arguments are shown as what they set.
-    let tables = shape::ALL_TABLES.iter().filter(|shape| !shape.many && shape.name != shape::DEFAULTS.name);
+    // Communities are of the mesh as a whole, and arguments are shown as what they set.
+    let apart = [shape::COMMUNITY.name, shape::DEFAULTS.name];
+    let tables = shape::ALL_TABLES.iter().filter(|shape| !apart.contains(&shape.name));
     let all: BTreeSet<_> = tables.flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key))).collect();
     assert_eq!(shown, all);
 }

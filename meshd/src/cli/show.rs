@@ -92,7 +92,7 @@ fn render(shown: &Shown) -> String {
         if setting.table != table {
             table = setting.table;
             let gap = if out.is_empty() { "" } else { "\n" };
-            let _ = writeln!(out, "{gap}[{table}]");
+            let _ = writeln!(out, "{gap}{}", setting.header());
         }
         let _ = writeln!(out, "{key:width$} = {value:values$}  # {}", setting.origin);
     }
