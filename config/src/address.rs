@@ -124,6 +124,14 @@ pub(crate) fn stun_server(text: &str) -> Result<PublicAddress, Fault> {
     address_with(text, STUN_PORT, FORMS)
 }
 
+/// Writes what a public address, or one like it, is read from.
+pub(crate) fn show(PublicAddress { host, port }: &PublicAddress) -> String {
+    match host {
+        Host::Ip(ip) => SocketAddr::new(*ip, *port).to_string(),
+        Host::Name(name) => format!("{name}:{port}"),
+    }
+}
+
 fn address_with(text: &str, default_port: u16, forms: &'static str) -> Result<PublicAddress, Fault> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return dialable(text, ip, default_port, default_port);

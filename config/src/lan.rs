@@ -11,6 +11,7 @@ use wildmatch::WildMatch;
 use crate::duration::Period;
 use crate::error::{Fault, quote};
 use crate::model::{InterfacePattern, LanConfig, LanMode};
+use crate::note::{Origin, Said, Value};
 use crate::read::{Located, Reader, Section};
 use crate::{scalar, shape};
 
@@ -30,40 +31,76 @@ const MODES: [(&str, LanMode); 2] = [("encrypted", LanMode::Encrypted), ("direct
 const MAKE_TOKEN: &str = "make one with `meshd key generate`, and give it to all that should find each other";
 
 /// `[lan]` as it is written.
+#[derive(Debug)]
 pub(crate) struct LanTable {
     pub(crate) config: LanConfig,
-    /// Whether the file has a token, and where.
-    pub(crate) token_at: Option<usize>,
+    /// Where the token stands, if there is one.
+    pub(crate) token_at: Option<Origin>,
+    /// Where a `ttl` stands, if there is one.
+    ttl_at: Option<Origin>,
     /// What is legal but odd.
-    pub(crate) odd: Vec<Located<String>>,
+    pub(crate) odd: Vec<Said<String>>,
 }
 
-/// Reads `[lan]`.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> LanTable {
+impl Default for LanTable {
+    fn default() -> Self {
+        let config = LanConfig {
+            token: None,
+            group4: GROUP4,
+            group6: GROUP6,
+            interval: INTERVAL,
+            ttl: TTL,
+            interfaces: vec![InterfacePattern(WildMatch::new("*"))],
+            mode: LanMode::Encrypted,
+            implicit_community: false,
+        };
+        Self { config, token_at: None, ttl_at: None, odd: Vec::new() }
+    }
+}
+
+/// Reads `[lan]` over what it is, all but the token.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, lan: &mut LanTable) {
     let section = reader.section(root, &shape::LAN);
+    let config = &mut lan.config;
+    reader.set(section, "multicast_address", &mut config.group4, group4, Value::text);
+    reader.set(section, "multicast_address6", &mut config.group6, group6, Value::text);
+    let interval = |value: &_| scalar::period(value, &INTERVAL_RANGE);
+    reader.set(section, "interval", &mut config.interval, interval, scalar::show_period);
+    let ttl = |value: &_| scalar::period(value, &TTL_RANGE);
+    if let Some(at) = reader.set(section, "ttl", &mut config.ttl, ttl, scalar::show_period) {
+        lan.ttl_at = Some(reader.origin(at));
+    }
+    let patterns = interfaces(reader, section);
+    reader.put(section, "interfaces", &mut config.interfaces, patterns, |patterns| {
+        Value::List(patterns.iter().map(|pattern| pattern.0.to_string()).collect())
+    });
+    let mode = |value: &_| scalar::choice(value, &MODES);
+    reader.set(section, "mode", &mut config.mode, mode, |mode| Value::word(mode, &MODES));
+    reader.set(section, "implicit_community", &mut config.implicit_community, scalar::switch, scalar::show_switch);
+}
+
+/// Reads the token, which only `meshd.toml` itself may hold, after all the rest.
+pub(crate) fn finish(reader: &mut Reader<'_>, root: &DeTable<'_>, lan: &mut LanTable) {
+    let section = reader.again(root, &shape::LAN);
     let token = reader.optional(section, "multicast_token", token);
-    let mut period = |key: &str, range: &RangeInclusive<Duration>| {
-        reader.optional(section, key, |value| scalar::period(value, range))
-    };
-    let (interval, ttl) = (period("interval", &INTERVAL_RANGE), period("ttl", &TTL_RANGE));
-    let interval = interval.map_or(INTERVAL, |interval| interval.value);
-    let odd = [token.as_ref().and_then(odd_token), ttl.as_ref().and_then(|ttl| odd_ttl(ttl, interval))];
-    let token_at = token.as_ref().map(|token| token.at);
-    let config = LanConfig {
-        token: token.map(|token| token.value),
-        group4: reader.optional(section, "multicast_address", group4).map_or(GROUP4, |group| group.value),
-        group6: reader.optional(section, "multicast_address6", group6).map_or(GROUP6, |group| group.value),
-        interval,
-        ttl: ttl.map_or(TTL, |ttl| ttl.value).max(2 * interval),
-        interfaces: interfaces(reader, section),
-        mode: reader
-            .optional(section, "mode", |value| scalar::choice(value, &MODES))
-            .map_or(LanMode::Encrypted, |mode| mode.value),
-        implicit_community: reader
-            .optional(section, "implicit_community", scalar::switch)
-            .is_some_and(|switch| switch.value),
-    };
-    LanTable { config, token_at, odd: odd.into_iter().flatten().collect() }
+    lan.odd.extend(token.as_ref().and_then(|token| odd_token(reader, token)));
+    lan.token_at = token.as_ref().map(|token| reader.origin(token.at));
+    let read = token.map(|Located { value, at }| Located { value: Some(value), at });
+    reader.put(section, "multicast_token", &mut lan.config.token, read, |token| {
+        token.as_ref().map_or(Value::Absent, |_| Value::Secret)
+    });
+    settle(reader, lan);
+}
+
+/// Settles what depends on several keys, once all have been read.
+pub(crate) fn settle(reader: &mut Reader<'_>, lan: &mut LanTable) {
+    let least = 2 * lan.config.interval;
+    if lan.config.ttl < least {
+        lan.config.ttl = least;
+        reader.amend("lan", "ttl", || scalar::show_period(&least));
+        let value = format!("[lan] ttl: {} is used, twice the interval", Period(least));
+        lan.odd.extend(lan.ttl_at.take().map(|origin| Said { value, origin }));
+    }
 }
 
 /// Never repeats the text: it is a secret.
@@ -74,15 +111,10 @@ fn token(value: &DeValue<'_>) -> Result<Token, Fault> {
     text.parse().map_err(|error: TokenError| Fault::new(error.to_string()).help(MAKE_TOKEN))
 }
 
-fn odd_token(token: &Located<Token>) -> Option<Located<String>> {
+fn odd_token(reader: &Reader<'_>, token: &Located<Token>) -> Option<Said<String>> {
     let is_short = token.value.strength() == Strength::Short;
-    let text = format!("[lan] multicast_token: eight hex digits can be guessed in days; {MAKE_TOKEN}");
-    is_short.then_some(Located { value: text, at: token.at })
-}
-
-fn odd_ttl(ttl: &Located<Duration>, interval: Duration) -> Option<Located<String>> {
-    let text = format!("[lan] ttl: {} is used, twice the interval", Period(2 * interval));
-    (ttl.value < 2 * interval).then_some(Located { value: text, at: ttl.at })
+    let value = format!("[lan] multicast_token: eight hex digits can be guessed in days; {MAKE_TOKEN}");
+    is_short.then(|| Said { value, origin: reader.origin(token.at) })
 }
 
 fn group4(value: &DeValue<'_>) -> Result<SocketAddrV4, Fault> {
@@ -111,17 +143,18 @@ fn of_group<G: Copy + Into<SocketAddr>>(
     })
 }
 
-fn interfaces(reader: &mut Reader<'_>, section: Section<'_>) -> Vec<InterfacePattern> {
+fn interfaces(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Located<Vec<InterfacePattern>>> {
     const KEY: &str = "interfaces";
-    let all = || vec![InterfacePattern(WildMatch::new("*"))];
-    let Some(value) = section.value(KEY) else { return all() };
+    let value = section.value(KEY)?;
+    let at = value.span().start;
     if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
         let fault = Fault::new("names no interface");
         let help = "write [\"*\"] for all, or remove multicast_token to switch LAN discovery off";
-        reader.report_key(section, KEY, value.span().start, fault.help(help));
-        return all();
+        reader.report_key(section, KEY, at, fault.help(help));
+        return None;
     }
-    reader.list(section, KEY, interface).into_iter().map(|pattern| pattern.value).collect()
+    let patterns = reader.list(section, KEY, interface).into_iter().map(|pattern| pattern.value).collect();
+    Some(Located { value: patterns, at })
 }
 
 fn interface(text: &str) -> Result<InterfacePattern, Fault> {

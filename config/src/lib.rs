@@ -3,32 +3,39 @@
 //! `meshd.toml` is this node; the mesh file is the same on every node. Both are walked by hand, so that one run reports
 //! everything that is wrong with them, each with file, line, column, key, the nearest known name and what to do.
 //!
-//! Order of work: [`load()`] parses each file (`read`), turns its tables into drafts (`node`, `mesh`), holds the drafts
+//! Order of work: [`load()`] parses each file (`read`), turns its tables into drafts (`node`, `mesh`, and `args` for what
+//! nodes take from the mesh), holds the drafts
 //! against each other (`check`) and only then makes a [`Config`] of them.
 #![forbid(unsafe_code)]
 
 mod address;
+mod args;
 mod check;
 mod duration;
 mod error;
 mod file;
 mod health;
 pub mod key;
+mod label;
 mod lan;
 mod load;
 mod mesh;
 mod metrics;
 mod model;
 mod node;
+mod note;
 mod paths;
 mod rate;
 mod read;
 mod scalar;
+mod settings;
 mod shape;
+mod show;
 mod source;
 mod suggest;
 mod syntax;
 
+pub use args::is_arg;
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
@@ -37,7 +44,9 @@ pub use model::{
     ListenConfig, LogConfig, LogFormat, LogLevel, Mesh, MetricsConfig, NatConfig, NodeConfig, Offload, PathsConfig,
     RelayConfig, SessionConfig, StateConfig,
 };
+pub use note::{Origin, Setting, Value};
 pub use rate::{Rate, RateError};
+pub use show::{Extent, Shown, show};
 pub use suggest::nearest;
 
 #[cfg(test)]

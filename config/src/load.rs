@@ -10,9 +10,11 @@ use crate::key::{self, KeyFileError};
 use crate::mesh::{self, MeshDraft};
 use crate::model::{Config, LanMode, Mesh, NodeConfig};
 use crate::node::{self, Identity, MAIN_TABLE, NodeFile};
+use crate::note::{Origin, Said, Setting};
 use crate::read::{Located, Reader};
+use crate::settings::Settings;
 use crate::source::Place;
-use crate::{file, shape, suggest};
+use crate::{args, file, lan, shape, show, suggest};
 
 /// Reads everything that a node is configured with.
 ///
@@ -21,10 +23,9 @@ use crate::{file, shape, suggest};
 /// # Errors
 /// Everything that is wrong with any of the files, at once.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let (node, mesh, keys) = read(path, Keys::Read)?;
+    let parts = read(path, Keys::Read, None)?;
     // Whatever is absent here has been a problem above.
-    let config = keys.and_then(|keys| config(node, path, mesh, keys));
-    config.ok_or_else(|| Problem::of_file(path, "it is incomplete", None).into())
+    config(path, parts).ok_or_else(|| Problem::of_file(path, "it is incomplete", None).into())
 }
 
 /// Checks `meshd.toml` and the mesh without the keys, as on a machine that is not the node. Returns the warnings.
@@ -32,7 +33,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong with the two files, at once.
 pub fn check(path: &Path) -> Result<Vec<String>, Problems> {
-    read(path, Keys::Skip).map(|(_, mesh, _)| mesh.warnings)
+    read(path, Keys::Skip, None).map(|parts| parts.mesh.warnings)
 }
 
 /// Parses a mesh file. `file` is its name for messages; nothing is opened.
@@ -40,8 +41,8 @@ pub fn check(path: &Path) -> Result<Vec<String>, Problems> {
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn parse_mesh(file: &Path, text: &str) -> Result<Mesh, Problems> {
-    let read = MeshRead::of_file(file, text, None);
-    if read.problems.is_empty() { Ok(read.mesh()) } else { Err(Problems(read.problems)) }
+    let read = MeshRead::of_file(file, text, None, None);
+    if read.problems.is_empty() { Ok(read.mesh(None)) } else { Err(Problems(read.problems)) }
 }
 
 /// Parses a `meshd.toml` as far as that needs no other file. `file` is its name for messages; nothing is opened.
@@ -51,18 +52,38 @@ pub fn parse_mesh(file: &Path, text: &str) -> Result<Mesh, Problems> {
 pub fn parse_node(file: &Path, text: &str) -> Result<(), Problems> {
     let mut reader = Reader::new(file, text);
     let root = reader.parse();
-    let node = node::read(&mut reader, &root, Path::new(""));
-    if node.identity.inline {
-        let mesh = MeshRead::of_tables(&mut reader, &root, node.identity.name.as_ref());
-        check_own(&mut reader, &node.identity, &mesh, file, None);
+    let identity = node::identity(&mut reader, &root, Path::new(""));
+    let mut settings = Settings::default();
+    if identity.inline {
+        let mesh = MeshRead::of_tables(&mut reader, &root, identity.name.as_ref());
+        check_own(&mut reader, &identity, &mesh, file, None);
+        settings = mesh.settings;
     }
+    node::read(&mut reader, &root, Path::new(""), settings);
     let problems = reader.into_problems();
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
+/// Reads a mesh once more, which has been found good, and returns what it has the endpoint `name` set.
+///
+/// # Errors
+/// What has become wrong with the file since.
+pub(crate) fn notes_of(file: &Path, name: &EndpointName) -> Result<Vec<Setting>, Problems> {
+    let unread = |error: &_| Problem::of_file(file, format!("cannot read it: {}", file::cause(error)), None);
+    let text = file::text(file, file::read(file).map_err(|error| unread(&error))?)?;
+    let mut reader = Reader::new(file, &text);
+    reader.notes = Some(Vec::new());
+    let root = reader.parse();
+    let mut mesh = MeshRead::of_tables(&mut reader, &root, Some(&Located { value: name.clone(), at: 0 }));
+    lan::settle(&mut reader, &mut mesh.settings.lan);
+    let notes = reader.notes.take().unwrap_or_default();
+    let problems = reader.into_problems();
+    if problems.is_empty() { Ok(notes) } else { Err(Problems(problems)) }
+}
+
 /// Whether the keys are wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keys {
+pub(crate) enum Keys {
     Read,
     Skip,
 }
@@ -71,6 +92,10 @@ enum Keys {
 struct MeshRead {
     draft: MeshDraft,
     own: Own,
+    /// What the mesh has this node set.
+    settings: Settings,
+    /// What its keys came to, where that is asked for; those of an inline mesh stay with its reader.
+    notes: Option<Vec<Setting>>,
     warnings: Vec<String>,
     /// What is wrong with a mesh file of its own; the problems of an inline mesh stay with its reader.
     problems: Vec<Problem>,
@@ -92,28 +117,37 @@ struct Own {
 }
 
 impl MeshRead {
-    fn of_file(file: &Path, text: &str, own: Option<&Located<EndpointName>>) -> Self {
+    fn of_file(file: &Path, text: &str, own: Option<&Located<EndpointName>>, notes: Option<Vec<Setting>>) -> Self {
         let mut reader = Reader::new(file, text);
+        reader.notes = notes;
         let root = reader.parse();
-        reader.root(&root, &shape::MESH_TABLES, &shape::NODE_TABLES);
+        reader.root(&root, &shape::MESH_FILE_TABLES, &shape::NODE_TABLES);
+        args::check_names(&mut reader, &root);
         let mut read = Self::of_tables(&mut reader, &root, own);
+        read.notes = reader.notes.take();
         read.problems = reader.into_problems();
         read
     }
 
     fn of_tables(reader: &mut Reader<'_>, root: &toml::de::DeTable<'_>, own: Option<&Located<EndpointName>>) -> Self {
         let draft = mesh::read(reader, root);
+        let settings = args::read(reader, root, &draft.endpoints, own.map(|own| &own.value));
         if reader.is_whole() {
             crate::check::mesh(reader, &draft);
         }
         let warnings = crate::check::oddities(&reader.source, &draft);
+        if let Some(own) = own {
+            show::note_endpoint(reader, root, &draft, &own.value);
+        }
         let own = own.map(|own| find_own(reader, &draft, &own.value)).unwrap_or_default();
-        Self { draft, own, warnings, problems: Vec::new() }
+        Self { draft, own, settings, notes: None, warnings, problems: Vec::new() }
     }
 
-    fn mesh(self) -> Mesh {
-        let name = self.draft.name.clone();
-        Mesh { name, members: self.draft.members(), warnings: self.warnings }
+    /// The mesh as `own` sees it, which is a member of it even where it is not selected.
+    fn mesh(self, own: Option<&EndpointName>) -> Mesh {
+        let (name, unselected) = (self.draft.name.clone(), self.draft.unselected());
+        let left_out = unselected.iter().filter(|name| own != Some(name)).collect();
+        Mesh { name, members: self.draft.members(&left_out), unselected, warnings: self.warnings }
     }
 }
 
@@ -131,9 +165,18 @@ fn find_own(reader: &Reader<'_>, mesh: &MeshDraft, own: &EndpointName) -> Own {
     Own { absent: None, public_key, is_public: !endpoint.public_addresses.is_empty(), has_tls, subnets }
 }
 
-type Parts = (NodeFile, Mesh, Option<(SecretKey, PresharedKey)>);
+/// What was read, without problems.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    node: NodeFile,
+    pub(crate) mesh: Mesh,
+    keys: Option<(SecretKey, PresharedKey)>,
+    /// What every key came to; empty unless that was asked for.
+    pub(crate) notes: Vec<Setting>,
+}
 
-fn read(path: &Path, keys: Keys) -> Result<Parts, Problems> {
+/// Reads the two files, and notes what every key came to where there is room for `notes`.
+pub(crate) fn read(path: &Path, keys: Keys, notes: Option<Vec<Setting>>) -> Result<Parts, Problems> {
     let bytes = file::read(path).map_err(|error| {
         Problem::of_file(
             path,
@@ -143,26 +186,33 @@ fn read(path: &Path, keys: Keys) -> Result<Parts, Problems> {
     })?;
     let text = file::text(path, bytes)?;
     let mut reader = Reader::new(path, &text);
+    reader.notes = notes;
     let root = reader.parse();
-    let node = node::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")));
-    let identity = &node.identity;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let identity = node::identity(&mut reader, &root, folder);
     let mut elsewhere = Vec::new();
     let mut mesh = if identity.inline {
         Some(MeshRead::of_tables(&mut reader, &root, identity.name.as_ref()))
     } else {
-        read_mesh_file(&mut reader, identity, &mut elsewhere)
+        read_mesh_file(&mut reader, &identity, &mut elsewhere)
     };
-    let keys = if keys == Keys::Read { read_keys(&mut reader, identity) } else { None };
+    let settings = mesh.as_mut().map(|mesh| std::mem::take(&mut mesh.settings)).unwrap_or_default();
+    let node = node::read(&mut reader, &root, folder, settings);
+    let keys = if keys == Keys::Read { read_keys(&mut reader, &identity) } else { None };
     if let Some(mesh) = &mut mesh {
         let mesh_file = if identity.inline { path } else { &identity.mesh_file.value };
-        check_own(&mut reader, identity, mesh, mesh_file, keys.as_ref().map(|(secret, _)| secret));
+        check_own(&mut reader, &identity, mesh, mesh_file, keys.as_ref().map(|(secret, _)| secret));
         mesh.warnings.extend(odd_settings(&reader, &node, &mesh.own));
         elsewhere.append(&mut mesh.problems);
     }
+    let notes = reader.notes.take().unwrap_or_default();
     let mut problems = reader.into_problems();
     problems.append(&mut elsewhere);
     match mesh {
-        Some(mesh) if problems.is_empty() => Ok((node, mesh.mesh(), keys)),
+        Some(mesh) if problems.is_empty() => {
+            let mesh = mesh.mesh(identity.name.as_ref().map(|name| &name.value));
+            Ok(Parts { identity, node, mesh, keys, notes })
+        }
         Some(_) | None => Err(Problems(problems)),
     }
 }
@@ -180,7 +230,11 @@ fn read_mesh_file(reader: &mut Reader<'_>, identity: &Identity, elsewhere: &mut 
         }
     };
     match file::text(path, bytes) {
-        Ok(text) => Some(MeshRead::of_file(path, &text, identity.name.as_ref())),
+        Ok(text) => {
+            let mut mesh = MeshRead::of_file(path, &text, identity.name.as_ref(), reader.notes.take());
+            reader.notes = mesh.notes.take();
+            Some(mesh)
+        }
         Err(problem) => {
             elsewhere.push(problem);
             None
@@ -236,67 +290,65 @@ fn check_own(
 /// Settings of this node that contradict what the mesh says of it.
 fn odd_settings(reader: &Reader<'_>, node: &NodeFile, own: &Own) -> Vec<String> {
     let mut odd = Vec::new();
-    let mut warn = |at: usize, text: &str| {
-        let Place { line, column } = reader.source.place(at);
-        odd.push(format!("{}:{line}:{column}: {text}", reader.source.file.display()));
-    };
-    if let (true, Some(at), Some(_)) = (own.is_public, node.keepalive_at, node.session.keepalive) {
+    let mut warn = |origin: &Origin, text: &str| odd.push(format!("{}{text}", origin.place()));
+    let NodeFile { settings, .. } = node;
+    let (lan, place) = (&settings.lan, |at: usize| reader.origin(at));
+    if let (true, Some(at), Some(_)) = (own.is_public, &settings.keepalive_at, settings.session.keepalive) {
         warn(at, "[session] keepalive has no effect: this node has public_addresses");
     }
     if let (true, 0, Some(at)) = (own.is_public, node.listen.port, node.port_at) {
-        warn(at, "[listen] port is 0, any free one, but others dial this node at the ports of its public_addresses");
+        let text = "[listen] port is 0, any free one, but others dial this node at the ports of its public_addresses";
+        warn(&place(at), text);
     }
     if let (false, Some(at)) = (own.has_tls, node.tls_at) {
-        warn(at, "[listen] tls has no effect: this node has no tls_addresses");
+        warn(&place(at), "[listen] tls has no effect: this node has no tls_addresses");
     }
-    for Located { value, at } in &node.lan.odd {
-        warn(*at, value);
+    for Said { value, origin } in &lan.odd {
+        warn(origin, value);
     }
-    for Located { value, at } in &node.health.odd(&own.subnets) {
-        warn(*at, value);
+    for Said { value, origin } in &settings.health.odd(&own.subnets) {
+        warn(origin, value);
     }
-    let is_aside = node.lan.config.mode == LanMode::Direct && node.interface.table != MAIN_TABLE;
-    if let (Some(at), true) = (node.lan.token_at, is_aside) {
+    let is_aside = lan.config.mode == LanMode::Direct && node.interface.table != MAIN_TABLE;
+    if let (Some(at), true) = (&lan.token_at, is_aside) {
         warn(at, "[lan] mode: \"direct\" has no effect with an [interface] table other than main");
     }
-    if let (Some(at), true) = (node.lan.token_at, file::is_open_to_all(reader.source.file)) {
+    if let (Some(at), true) = (&lan.token_at, file::is_open_to_all(reader.source.file)) {
         let help = format!("chmod 640 {}", reader.source.file.display());
         warn(at, &format!("[lan] multicast_token: every user of this machine can read it; {help}"));
     }
     odd
 }
 
-fn config(
-    node: NodeFile,
-    path: &Path,
-    mesh: Mesh,
-    (secret_key, preshared_key): (SecretKey, PresharedKey),
-) -> Option<Config> {
-    let Identity { name, key_file, psk_file, inline, mesh_file } = node.identity;
+fn config(path: &Path, Parts { identity, node, mesh, keys, .. }: Parts) -> Option<Config> {
+    let (secret_key, preshared_key) = keys?;
+    let Identity { name, key_file, psk_file, inline, mesh_file } = identity;
     let psk_file = psk_file.map(|psk| psk.value);
     let mesh_file = (!inline).then_some(mesh_file.value);
     let mut files: Vec<PathBuf> = vec![path.to_owned()];
     files.extend(mesh_file.clone());
     files.push(key_file.value.clone());
     files.extend(psk_file.clone());
-    let name = name?.value;
+    let (name, settings) = (name?.value, node.settings);
     Some(Config {
+        selected: !mesh.unselected.contains(&name),
         node: NodeConfig { name, key_file: key_file.value, secret_key, psk_file, preshared_key, mesh_file },
         interface: node.interface,
         listen: node.listen,
-        lan: node.lan.config,
-        nat: node.nat,
-        paths: node.paths,
-        health: node.health.config(),
-        relay: node.relay,
-        session: node.session,
+        lan: settings.lan.config,
+        nat: settings.nat,
+        paths: settings.paths,
+        health: settings.health.config(),
+        relay: settings.relay,
+        session: settings.session,
         dataplane: node.dataplane,
         api: node.api,
         state: node.state,
-        log: node.log,
+        log: settings.log,
         metrics: node.metrics,
         mesh_name: mesh.name,
         members: mesh.members,
+        unselected: mesh.unselected,
         files,
         warnings: mesh.warnings,
     })

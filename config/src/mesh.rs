@@ -1,5 +1,6 @@
 //! The tables of a mesh: its endpoints and communities, as they are written, before they are held against each other.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -9,12 +10,14 @@ use proto::member::{Community, Endpoint, Kind, Members, PublicAddress};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
+use crate::label::{self, Label};
+use crate::note::Value;
 use crate::read::{Located, Reader, Section};
 use crate::source::Source;
 use crate::{address, node, scalar, shape};
 
 const MESH_NAME: &str = "default";
-const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
+pub(crate) const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
 
 /// The lowest is preferred.
 const PRIORITY_RANGE: RangeInclusive<u32> = 0..=u16::MAX as u32;
@@ -24,6 +27,8 @@ pub(crate) struct MeshDraft {
     pub(crate) name: String,
     pub(crate) endpoints: Vec<EndpointDraft>,
     pub(crate) communities: Vec<CommunityDraft>,
+    /// The labels that select an endpoint; none select all.
+    pub(crate) selector: Vec<Located<Label>>,
 }
 
 /// An endpoint as it is written.
@@ -44,6 +49,7 @@ pub(crate) struct EndpointDraft {
     pub(crate) relay: Option<bool>,
     pub(crate) zone: Option<String>,
     pub(crate) region: Option<String>,
+    pub(crate) labels: Vec<Located<Label>>,
 }
 
 /// A community as it is written.
@@ -57,26 +63,40 @@ pub(crate) struct CommunityDraft {
 /// Reads the tables of a mesh.
 pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> MeshDraft {
     let mesh = reader.section(root, &shape::MESH);
-    let name = reader.optional(mesh, "name", scalar::label);
+    let name = reader.value_or(mesh, "name", MESH_NAME.to_owned(), scalar::label, Value::text);
     let endpoints = reader.sections(root, &shape::ENDPOINT);
     let communities = reader.sections(root, &shape::COMMUNITY);
     MeshDraft {
-        name: name.map_or_else(|| MESH_NAME.to_owned(), |name| name.value),
+        name,
         endpoints: endpoints.into_iter().map(|section| endpoint(reader, section)).collect(),
         communities: communities.into_iter().map(|section| community(reader, section)).collect(),
+        selector: label::selector(reader, root),
     }
 }
 
 impl MeshDraft {
-    /// The members, of what was not refused.
-    pub(crate) fn members(self) -> Members {
+    /// The names of the endpoints that are not selected.
+    pub(crate) fn unselected(&self) -> Vec<EndpointName> {
+        let names = self.endpoints.iter().filter(|endpoint| !self.selects(endpoint));
+        names.filter_map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    /// Whether the selector selects an endpoint: it has all labels.
+    pub(crate) fn selects(&self, endpoint: &EndpointDraft) -> bool {
+        self.selector.iter().all(|wanted| endpoint.labels.iter().any(|label| label.value == wanted.value))
+    }
+
+    /// The members, of what was not refused, without those that are `left_out`.
+    pub(crate) fn members(self, left_out: &HashSet<&EndpointName>) -> Members {
+        let is_in = |name: &EndpointName| !left_out.contains(name);
         let community = |draft: CommunityDraft| {
-            let members = draft.members.iter().filter_map(|member| member.value.parse().ok()).collect();
+            let members = draft.members.iter().filter_map(|member| member.value.parse().ok()).filter(is_in).collect();
             Some(Community { name: draft.name?.value, members })
         };
+        let endpoints = self.endpoints.into_iter().filter_map(EndpointDraft::endpoint);
         Members {
             mesh: MeshId::from_name(&self.name),
-            endpoints: self.endpoints.into_iter().filter_map(EndpointDraft::endpoint).collect(),
+            endpoints: endpoints.filter(|endpoint| is_in(&endpoint.name)).collect(),
             communities: self.communities.into_iter().filter_map(community).collect(),
         }
     }
@@ -170,6 +190,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
         relay: reader.optional(section, "relay", scalar::switch).map(|relay| relay.value),
         zone,
         region,
+        labels: label::read(reader, section),
     }
 }
 

@@ -6,14 +6,15 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
 use crate::model::MetricsConfig;
+use crate::note::Value;
 use crate::read::Reader;
 use crate::{scalar, shape};
 
 /// Reads `[metrics]`.
 pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> MetricsConfig {
     let section = reader.section(root, &shape::METRICS);
-    let listen = reader.optional(section, "listen", loopback);
-    MetricsConfig { listen: listen.map(|listen| listen.value) }
+    let show = |listen: &Option<SocketAddr>| listen.as_ref().map_or(Value::Absent, Value::text);
+    MetricsConfig { listen: reader.value_or(section, "listen", None, |value| loopback(value).map(Some), show) }
 }
 
 /// An address of the loopback interface and a port: metrics name members and their addresses, and nobody is asked who reads them.

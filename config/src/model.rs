@@ -46,8 +46,12 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The name of the mesh; `members.mesh` is derived from it.
     pub mesh_name: String,
-    /// Who is in the mesh; this node is among them.
+    /// Who is in the mesh; this node is among them, and of the others those that are selected.
     pub members: Members,
+    /// Whether the mesh's `[selector]` selects this node; a mesh without one selects everybody.
+    pub selected: bool,
+    /// All endpoints of the mesh that are not selected.
+    pub unselected: Vec<EndpointName>,
     /// Every file that was read: `meshd.toml`, the mesh file where there is one, then the keys.
     pub files: Vec<PathBuf>,
     /// What is legal but odd, each with its place, for the log and for `meshd check`.
@@ -346,8 +350,10 @@ impl LogLevel {
 pub struct Mesh {
     /// Its name.
     pub name: String,
-    /// Its endpoints and communities.
+    /// Its endpoints and communities, without endpoints that are not selected; but the node whose mesh it is stays.
     pub members: Members,
+    /// The endpoints that its `[selector]` does not select.
+    pub unselected: Vec<EndpointName>,
     /// What is legal but odd, each with its place.
     pub warnings: Vec<String>,
 }

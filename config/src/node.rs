@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::id::{EndpointName, NameError};
-use proto::member::DEFAULT_PORT;
+use proto::member::{DEFAULT_PORT, PublicAddress};
 use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
-use crate::health::{self, HealthTable};
-use crate::lan::{self, LanTable};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NatConfig, Offload, PathsConfig, RelayConfig, SessionConfig, StateConfig,
+    NatConfig, Offload, RelayConfig, SessionConfig, StateConfig,
 };
+use crate::note::Value;
 use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
-use crate::{address, metrics, paths, scalar, shape};
+use crate::settings::{self, Settings};
+use crate::{address, args, lan, metrics, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -67,27 +67,24 @@ const LEVELS: [(&str, LogLevel); 5] = [
 ];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// What `meshd.toml` says, before its keys and its mesh are read. Refused values have their defaults here.
+/// What holds where nobody says anything.
+pub(crate) const NAT: NatConfig = NatConfig { port_mapping: true, stun_servers: Vec::new(), punch: true, spray: true };
+pub(crate) const RELAY: RelayConfig = RelayConfig { rate: RELAY_RATE, member_rate: RELAY_MEMBER_RATE };
+pub(crate) const SESSION: SessionConfig = SessionConfig { rekey: REKEY, idle: IDLE, keepalive: Some(KEEPALIVE) };
+pub(crate) const LOG: LogConfig = LogConfig { level: LogLevel::Info, format: LogFormat::Text };
+
+/// What `meshd.toml` and the arguments of the mesh say, before the keys are read. Refused values have their defaults here.
 pub(crate) struct NodeFile {
-    pub(crate) identity: Identity,
     pub(crate) interface: InterfaceConfig,
     pub(crate) listen: ListenConfig,
-    pub(crate) lan: LanTable,
     /// Whether the file names a port, and where.
     pub(crate) port_at: Option<usize>,
     /// Whether the file says where TLS is taken, and where it does.
     pub(crate) tls_at: Option<usize>,
-    pub(crate) nat: NatConfig,
-    pub(crate) paths: PathsConfig,
-    pub(crate) health: HealthTable,
-    pub(crate) relay: RelayConfig,
-    pub(crate) session: SessionConfig,
-    /// Whether the file names a keep-alive, and where.
-    pub(crate) keepalive_at: Option<usize>,
+    pub(crate) settings: Settings,
     pub(crate) dataplane: DataplaneConfig,
     pub(crate) api: ApiConfig,
     pub(crate) state: StateConfig,
-    pub(crate) log: LogConfig,
     pub(crate) metrics: MetricsConfig,
 }
 
@@ -102,28 +99,21 @@ pub(crate) struct Identity {
     pub(crate) mesh_file: Located<PathBuf>,
 }
 
-/// Reads the node's tables. Paths are relative to `folder`.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> NodeFile {
-    reader.root(root, &shape::ALL_TABLES, &[]);
-    let (listen, session) = (reader.section(root, &shape::LISTEN), reader.section(root, &shape::SESSION));
-    let place = |section: Section<'_>, key: &str| section.value(key).map(|value| value.span().start);
+/// Reads the node's tables other than `[node]`, over the settings that the mesh has for it. Paths are relative to `folder`.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path, mut settings: Settings) -> NodeFile {
+    let listen = reader.section(root, &shape::LISTEN);
+    let place = |key: &str| listen.value(key).map(|value| value.span().start);
+    settings::read(reader, root, &mut settings);
+    lan::finish(reader, root, &mut settings.lan);
     NodeFile {
-        identity: identity(reader, root, folder),
         interface: interface(reader, root),
         listen: listening(reader, listen),
-        lan: lan::read(reader, root),
-        port_at: place(listen, "port"),
-        tls_at: place(listen, "tls"),
-        nat: nat(reader, root),
-        paths: paths::read(reader, root),
-        health: health::read(reader, root),
-        relay: relay(reader, root),
-        session: sessions(reader, session),
-        keepalive_at: place(session, "keepalive"),
+        port_at: place("port"),
+        tls_at: place("tls"),
+        settings,
         dataplane: dataplane(reader, root),
         api: api(reader, root, folder),
         state: state(reader, root, folder),
-        log: log(reader, root),
         metrics: metrics::read(reader, root),
     }
 }
@@ -144,24 +134,36 @@ pub(crate) fn bad_name(text: &str, error: NameError) -> Fault {
     }
 }
 
-fn identity(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> Identity {
+/// Reads `[node]`, and refuses tables that no `meshd.toml` has. Paths are relative to `folder`.
+pub(crate) fn identity(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> Identity {
+    reader.root(root, &shape::ALL_TABLES, &[]);
     let section = reader.section(root, &shape::NODE);
-    let mut path = |key: &str| {
-        let found = reader.optional(section, key, scalar::path);
-        found.map(|Located { value, at }| Located { value: folder.join(value), at })
-    };
-    let (key_file, psk_file, mesh_file) = (path("key_file"), path("psk_file"), path("mesh"));
-    let or_default = |found: Option<Located<PathBuf>>, default: &str| {
-        found.unwrap_or_else(|| Located { value: folder.join(default), at: section.at })
-    };
     let inline = shape::MESH_TABLES.iter().find_map(|shape| root.get_key_value(shape.name));
     if let (Some((first, _)), Some(mesh)) = (inline, section.value("mesh")) {
         let line = reader.source.line(first.span().start);
         let fault = Fault::new(format!("names a mesh file, but this file has the mesh itself ({line})"));
         reader.report_key(section, "mesh", mesh.span().start, fault.help("remove one of the two"));
     }
+    if inline.is_none() {
+        args::refuse(reader, root);
+    }
+    let name = reader.required(section, "name", "name = \"<cluster>.<node>\", as in the mesh", name);
+    let name_at = name.as_ref().map(|name| name.at);
+    reader.note(section, "name", name_at, || name.as_ref().map_or(Value::Absent, |name| Value::text(&name.value)));
+    let mut path = |key: &'static str, default: Option<&str>| {
+        let found = reader.optional(section, key, scalar::path);
+        let at = found.as_ref().map(|path| path.at);
+        let path = found.map(|path| path.value).or_else(|| default.map(PathBuf::from)).map(|path| folder.join(path));
+        reader.note(section, key, at, || path.as_deref().map_or(Value::Absent, show_path));
+        path.map(|value| Located { value, at: at.unwrap_or(section.at) })
+    };
+    let (key_file, psk_file) = (path("key_file", Some(KEY_FILE)), path("psk_file", None));
+    let mesh_file = path("mesh", inline.is_none().then_some(MESH_FILE));
+    let or_default = |found: Option<Located<PathBuf>>, default: &str| {
+        found.unwrap_or_else(|| Located { value: folder.join(default), at: section.at })
+    };
     Identity {
-        name: reader.required(section, "name", "name = \"<cluster>.<node>\", as in the mesh", name),
+        name,
         key_file: or_default(key_file, KEY_FILE),
         psk_file,
         inline: inline.is_some(),
@@ -169,28 +171,34 @@ fn identity(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> Ident
     }
 }
 
+fn show_path(path: &Path) -> Value {
+    Value::text(&path.display())
+}
+
 fn interface(reader: &mut Reader<'_>, root: &DeTable<'_>) -> InterfaceConfig {
     let section = reader.section(root, &shape::INTERFACE);
-    let mtu = number(reader, section, "mtu", &MTU_RANGE);
+    let mtu = |value: &DeValue<'_>| scalar::integer(value, &MTU_RANGE).map(|mtu| u16::try_from(mtu).ok());
+    let table = |table: &u32| if *table == MAIN_TABLE { Value::text(&"main") } else { show_number(table) };
     InterfaceConfig {
-        name: reader.optional(section, "name", interface_name).map_or_else(|| INTERFACE.to_owned(), |name| name.value),
-        mtu: mtu.and_then(|mtu| u16::try_from(mtu).ok()),
-        table: reader.optional(section, "table", routing_table).map_or(MAIN_TABLE, |table| table.value),
-        mark: number(reader, section, "mark", &(1..=u32::MAX)).unwrap_or(ROUTING),
+        name: reader.value_or(section, "name", INTERFACE.to_owned(), interface_name, Value::text),
+        mtu: reader.value_or(section, "mtu", None, mtu, |mtu| mtu.as_ref().map_or(Value::Absent, show_number)),
+        table: reader.value_or(section, "table", MAIN_TABLE, routing_table, table),
+        mark: reader.value_or(section, "mark", ROUTING, |value| scalar::integer(value, &(1..=u32::MAX)), show_number),
     }
 }
 
 fn listening(reader: &mut Reader<'_>, section: Section<'_>) -> ListenConfig {
-    let port = number(reader, section, "port", &(0..=u32::from(u16::MAX)));
-    let tls = reader.optional(section, "tls", |value| address::listener(scalar::text(value)?));
+    let port = |value: &DeValue<'_>| scalar::integer(value, &(0..=u32::from(u16::MAX)));
+    let port = reader.value_or(section, "port", u32::from(DEFAULT_PORT), port, show_number);
+    let tls = |value: &DeValue<'_>| address::listener(scalar::text(value)?).map(Some);
     ListenConfig {
-        port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT),
-        tls: tls.map(|tls| tls.value),
+        port: u16::try_from(port).unwrap_or(DEFAULT_PORT),
+        tls: reader.value_or(section, "tls", None, tls, |tls| tls.as_ref().map_or(Value::Absent, Value::text)),
     }
 }
 
-fn number(reader: &mut Reader<'_>, section: Section<'_>, key: &str, range: &RangeInclusive<u32>) -> Option<u32> {
-    reader.optional(section, key, |value| scalar::integer(value, range)).map(|number| number.value)
+fn show_number<N: Copy + Into<u64>>(number: &N) -> Value {
+    Value::Number((*number).into())
 }
 
 /// Checks an interface name as `dev_valid_name` does, and keeps to characters that need no quoting anywhere.
@@ -221,54 +229,92 @@ fn routing_table(value: &DeValue<'_>) -> Result<u32, Fault> {
     Ok(table)
 }
 
-fn nat(reader: &mut Reader<'_>, root: &DeTable<'_>) -> NatConfig {
+/// Reads `[nat]` over what it is.
+pub(crate) fn nat(reader: &mut Reader<'_>, root: &DeTable<'_>, nat: &mut NatConfig) {
     const MOST: usize = NatConfig::MAX_STUN_SERVERS;
+    const SERVERS: &str = "stun_servers";
     let section = reader.section(root, &shape::NAT);
-    let mut on = |key: &str| reader.optional(section, key, scalar::switch).is_none_or(|on| on.value);
-    let (port_mapping, punch, spray) = (on("port_mapping"), on("punch"), on("spray"));
-    let servers = reader.list(section, "stun_servers", address::stun_server);
+    for (key, slot) in [("port_mapping", &mut nat.port_mapping), ("punch", &mut nat.punch), ("spray", &mut nat.spray)] {
+        reader.set(section, key, slot, scalar::switch, scalar::show_switch);
+    }
+    let servers = reader.list(section, SERVERS, address::stun_server);
     if let Some(extra) = servers.get(MOST) {
         let fault = Fault::new(format!("names more than {MOST} servers"));
-        reader.report_key(section, "stun_servers", extra.at, fault.help("keep two or three that answer reliably"));
+        reader.report_key(section, SERVERS, extra.at, fault.help("keep two or three that answer reliably"));
     }
-    NatConfig { port_mapping, stun_servers: servers.into_iter().map(|server| server.value).collect(), punch, spray }
+    let read = section.value(SERVERS).map(|value| Located {
+        value: servers.into_iter().map(|server| server.value).collect(),
+        at: value.span().start,
+    });
+    let show = |servers: &Vec<PublicAddress>| Value::List(servers.iter().map(address::show).collect());
+    reader.put(section, SERVERS, &mut nat.stun_servers, read, show);
 }
 
-fn relay(reader: &mut Reader<'_>, root: &DeTable<'_>) -> RelayConfig {
+/// Reads `[relay]` over what it is.
+pub(crate) fn relay(reader: &mut Reader<'_>, root: &DeTable<'_>, relay: &mut RelayConfig) {
     let section = reader.section(root, &shape::RELAY);
-    let mut rate =
-        |key: &str, default: Rate| reader.optional(section, key, rate::read).map_or(default, |rate| rate.value);
-    RelayConfig { rate: rate("rate", RELAY_RATE), member_rate: rate("member_rate", RELAY_MEMBER_RATE) }
+    for (key, slot) in [("rate", &mut relay.rate), ("member_rate", &mut relay.member_rate)] {
+        reader.set(section, key, slot, rate::read, Value::text);
+    }
 }
 
-fn sessions(reader: &mut Reader<'_>, section: Section<'_>) -> SessionConfig {
-    let mut period = |key: &str, range: &RangeInclusive<Duration>| {
-        reader.optional(section, key, |value| scalar::period(value, range)).map(|period| period.value)
-    };
-    let rekey = period("rekey", &REKEY_RANGE).unwrap_or(REKEY);
-    let idle = period("idle", &IDLE_RANGE).unwrap_or(IDLE);
-    let keepalive = reader.optional(section, "keepalive", |value| match value.as_str() {
+/// Reads `[session]` over what it is.
+pub(crate) fn sessions(reader: &mut Reader<'_>, root: &DeTable<'_>, settings: &mut Settings) {
+    let section = reader.section(root, &shape::SESSION);
+    let session = &mut settings.session;
+    let within = |range| move |value: &DeValue<'_>| scalar::period(value, &range);
+    reader.set(section, "rekey", &mut session.rekey, within(REKEY_RANGE), scalar::show_period);
+    reader.set(section, "idle", &mut session.idle, within(IDLE_RANGE), scalar::show_period);
+    if let Some(at) = reader.set(section, "keepalive", &mut session.keepalive, keepalive, show_keepalive) {
+        settings.keepalive_at = (!args::is_for_all(reader)).then(|| reader.origin(at));
+    }
+}
+
+fn keepalive(value: &DeValue<'_>) -> Result<Option<Duration>, Fault> {
+    match value.as_str() {
         Some("off") => Ok(None),
         Some("auto") => Ok(Some(KEEPALIVE)),
         _ => scalar::period(value, &KEEPALIVE_RANGE).map(Some).map_err(|Fault { message, help }| Fault {
             message,
             help: help.map(|help| format!("{help}, \"auto\" or \"off\"")),
         }),
-    });
-    SessionConfig { rekey, idle, keepalive: keepalive.map_or(Some(KEEPALIVE), |keepalive| keepalive.value) }
+    }
+}
+
+fn show_keepalive(keepalive: &Option<Duration>) -> Value {
+    match keepalive {
+        None => Value::text(&"off"),
+        Some(KEEPALIVE) => Value::text(&"auto"),
+        Some(period) => scalar::show_period(period),
+    }
 }
 
 fn dataplane(reader: &mut Reader<'_>, root: &DeTable<'_>) -> DataplaneConfig {
+    const WITHOUT: &str = "without";
     let section = reader.section(root, &shape::DATAPLANE);
-    let workers = number(reader, section, "workers", &(1..=64));
+    let workers = |value: &DeValue<'_>| scalar::integer(value, &(1..=64));
+    let workers = reader.value_or(section, "workers", 1, workers, show_number);
     let offloads = Offload::ALL.map(|offload| (offload.as_str(), offload));
-    let without = reader.list(section, "without", |text| scalar::word(text, &offloads));
+    let without = reader.list(section, WITHOUT, |text| scalar::word(text, &offloads));
+    let without: Vec<_> = without.into_iter().map(|offload| offload.value).collect();
+    let place = |key: &str| section.value(key).map(|value| value.span().start);
+    reader.note(section, WITHOUT, place(WITHOUT), || {
+        Value::List(without.iter().map(|offload| offload.as_str().to_owned()).collect())
+    });
+    let ciphers = ciphers(reader, section);
+    reader.note(section, "cipher", place("cipher"), || show_ciphers(ciphers));
     DataplaneConfig {
-        workers: workers.and_then(|workers| u8::try_from(workers).ok()).unwrap_or(1),
-        offload: reader.optional(section, "offload", scalar::switch).is_none_or(|offload| offload.value),
-        without: without.into_iter().map(|offload| offload.value).collect(),
-        ciphers: ciphers(reader, section),
+        workers: u8::try_from(workers).unwrap_or(1),
+        offload: reader.value_or(section, "offload", true, scalar::switch, scalar::show_switch),
+        without,
+        ciphers,
     }
+}
+
+fn show_ciphers(ciphers: Suites) -> Value {
+    let named: Vec<_> = Suite::ALL.into_iter().filter(|suite| ciphers.contains(*suite)).map(Suite::name).collect();
+    let word = Value::word(&ciphers, &CIPHERS);
+    if word == Value::Absent { Value::list(&named) } else { word }
 }
 
 const fn cipher(suite: Suite) -> (&'static str, Suites) {
@@ -292,7 +338,7 @@ fn ciphers(reader: &mut Reader<'_>, section: Section<'_>) -> Suites {
 
 fn api(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> ApiConfig {
     let section = reader.section(root, &shape::API);
-    let socket = reader.optional(section, "socket", |value| {
+    let socket = |value: &DeValue<'_>| {
         let path = folder.join(scalar::path(value)?);
         let length = path.as_os_str().len();
         if length > SOCKET_PATH {
@@ -300,22 +346,22 @@ fn api(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> ApiConfig 
             return Err(fault.help("use a shorter path"));
         }
         Ok(path)
-    });
-    ApiConfig { socket: socket.map_or_else(|| PathBuf::from(SOCKET), |socket| socket.value) }
+    };
+    let default = PathBuf::from(SOCKET);
+    ApiConfig { socket: reader.value_or(section, "socket", default, socket, |path| show_path(path)) }
 }
 
 fn state(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -> StateConfig {
     let section = reader.section(root, &shape::STATE);
-    let dir = reader.optional(section, "dir", scalar::path);
-    StateConfig { dir: dir.map_or_else(|| PathBuf::from(STATE_DIR), |dir| folder.join(dir.value)) }
+    let dir = |value: &DeValue<'_>| scalar::path(value).map(|dir| folder.join(dir));
+    StateConfig { dir: reader.value_or(section, "dir", PathBuf::from(STATE_DIR), dir, |path| show_path(path)) }
 }
 
-fn log(reader: &mut Reader<'_>, root: &DeTable<'_>) -> LogConfig {
+/// Reads `[log]` over what it is.
+pub(crate) fn log(reader: &mut Reader<'_>, root: &DeTable<'_>, log: &mut LogConfig) {
     let section = reader.section(root, &shape::LOG);
-    let level = reader.optional(section, "level", |value| scalar::choice(value, &LEVELS));
-    let format = reader.optional(section, "format", |value| scalar::choice(value, &FORMATS));
-    LogConfig {
-        level: level.map_or(LogLevel::Info, |level| level.value),
-        format: format.map_or(LogFormat::Text, |format| format.value),
-    }
+    let level = |value: &DeValue<'_>| scalar::choice(value, &LEVELS);
+    reader.set(section, "level", &mut log.level, level, |level| Value::word(level, &LEVELS));
+    let format = |value: &DeValue<'_>| scalar::choice(value, &FORMATS);
+    reader.set(section, "format", &mut log.format, format, |format| Value::word(format, &FORMATS));
 }

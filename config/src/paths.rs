@@ -3,14 +3,18 @@
 use toml::de::DeTable;
 
 use crate::model::{Balance, PathsConfig};
+use crate::note::Value;
 use crate::read::Reader;
 use crate::{scalar, shape};
 
 const BALANCES: [(&str, Balance); 2] = [("best", Balance::Best), ("flow", Balance::Flow)];
 
-/// Reads `[paths]`.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> PathsConfig {
+/// What holds where nobody says anything.
+pub(crate) const PATHS: PathsConfig = PathsConfig { balance: Balance::Best };
+
+/// Reads `[paths]` over what it is.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, paths: &mut PathsConfig) {
     let section = reader.section(root, &shape::PATHS);
-    let balance = reader.optional(section, "balance", |value| scalar::choice(value, &BALANCES));
-    PathsConfig { balance: balance.map_or(Balance::Best, |balance| balance.value) }
+    let balance = |value: &_| scalar::choice(value, &BALANCES);
+    reader.set(section, "balance", &mut paths.balance, balance, |balance| Value::word(balance, &BALANCES));
 }

@@ -6,11 +6,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, Problem, quote};
+use crate::note::Setting;
 use crate::scalar::{self, article};
 use crate::shape::{self, Shape};
 use crate::source::{Place, Source};
-use crate::suggest;
 use crate::syntax::{self, Complaint, Damage};
+use crate::{args, suggest};
 
 /// A table of a file, or the place of one that is absent and has its defaults.
 #[derive(Clone, Copy)]
@@ -43,13 +44,18 @@ pub(crate) struct Located<T> {
 /// One file under inspection, and what is wrong with it so far.
 pub(crate) struct Reader<'t> {
     pub(crate) source: Source<'t>,
+    /// What stands in front of a table's name where it lies in another: `defaults.args.`, or nothing.
+    pub(crate) within: String,
+    /// What every key came to, where that is asked for.
+    pub(crate) notes: Option<Vec<Setting>>,
     problems: Vec<Problem>,
     damage: Damage,
 }
 
 impl<'t> Reader<'t> {
     pub(crate) fn new(file: &'t Path, text: &'t str) -> Self {
-        Self { source: Source::new(file, text), problems: Vec::new(), damage: Damage::default() }
+        let source = Source::new(file, text);
+        Self { source, within: String::new(), notes: None, problems: Vec::new(), damage: Damage::default() }
     }
 
     /// Parses the text, as far as it can be parsed.
@@ -95,7 +101,12 @@ impl<'t> Reader<'t> {
             let fault = Fault::new(format!("unknown {what} {} at the top of the file", quote(name)));
             let owners: Vec<_> = shapes.iter().filter(|shape| !is_table && shape.keys.contains(&name)).collect();
             let fault = if let Some(shape) = elsewhere.iter().find(|shape| shape.name == name) {
-                fault.help(format!("{shape} belongs in meshd.toml"))
+                let all = if args::may_have(name) {
+                    format!("; for all nodes write [defaults.args.{name}]")
+                } else {
+                    String::new()
+                };
+                fault.help(format!("{shape} belongs in meshd.toml{all}"))
             } else if let [owner] = owners.as_slice() {
                 fault.help(format!("it belongs in {owner}"))
             } else if let Some(near) = suggest::nearest(name, shapes.iter().map(|shape| shape.name)) {
@@ -116,8 +127,30 @@ impl<'t> Reader<'t> {
             return self.checked(Section { shape, at: value.span().start, table: Some(table) });
         }
         let fault = Fault::new(format!("{} must be one table, not {}", shape.name, article(value.get_ref())));
-        self.report(value.span().start, shape.name, fault.help(format!("write {shape}, once")));
+        self.report(value.span().start, shape.name, fault.help(format!("write {}, once", self.title(shape))));
         absent
+    }
+
+    /// The table of a shape once more, which [`section`](Self::section) has reported on.
+    pub(crate) fn again<'d>(&self, root: &'d DeTable<'d>, shape: &'static Shape) -> Section<'d> {
+        let value = root.get(shape.name);
+        Section {
+            shape,
+            at: value.map_or(0, |value| value.span().start),
+            table: value.and_then(|value| value.get_ref().as_table()),
+        }
+    }
+
+    /// The table of a shape that begins at an offset, of those that [`sections`](Self::sections) has reported on.
+    pub(crate) fn that<'d>(&self, root: &'d DeTable<'d>, shape: &'static Shape, at: usize) -> Section<'d> {
+        let all = root.get(shape.name).and_then(|value| value.get_ref().as_array());
+        let found = all.and_then(|all| all.iter().find(|value| value.span().start == at));
+        Section { shape, at, table: found.and_then(|value| value.get_ref().as_table()) }
+    }
+
+    /// How a message names a table.
+    pub(crate) fn title(&self, shape: &Shape) -> String {
+        if self.within.is_empty() { shape.to_string() } else { format!("[{}{}]", self.within, shape.name) }
     }
 
     /// All tables of a shape that may stand more than once.
@@ -148,10 +181,10 @@ impl<'t> Reader<'t> {
         let shape = section.shape;
         for (key, _) in section.table.into_iter().flatten() {
             let name: &str = key.get_ref();
-            if shape.keys.contains(&name) {
+            if shape.keys.contains(&name) || args::is_for_node(shape, name) {
                 continue;
             }
-            let fault = Fault::new(format!("unknown key {} in {shape}", quote(name)));
+            let fault = Fault::new(format!("unknown key {} in {}", quote(name), self.title(shape)));
             let fault = match suggest::nearest(name, shape.keys.iter().copied()) {
                 Some(near) => fault.help(format!("did you mean \"{near}\"?")),
                 None => match shape::owner_of(name) {
@@ -159,15 +192,15 @@ impl<'t> Reader<'t> {
                     None => fault.help(format!("known keys: {}", shape.keys.join(", "))),
                 },
             };
-            self.report(key.span().start, format!("{}.{name}", shape.name), fault);
+            self.report(key.span().start, format!("{}{}.{name}", self.within, shape.name), fault);
         }
         section
     }
 
     /// Reports a fault of one key of a table.
     pub(crate) fn report_key(&mut self, section: Section<'_>, key: &str, at: usize, fault: Fault) {
-        let message = format!("{} {key}: {}", section.shape, fault.message);
-        self.report(at, format!("{}.{key}", section.shape.name), Fault { message, help: fault.help });
+        let message = format!("{} {key}: {}", self.title(section.shape), fault.message);
+        self.report(at, format!("{}{}.{key}", self.within, section.shape.name), Fault { message, help: fault.help });
     }
 
     /// Reads an optional key; `None` where it is absent or refused.

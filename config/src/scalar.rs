@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use crate::duration::{Period, PeriodError};
 use crate::error::{Fault, quote};
+use crate::note::Value;
 
 /// The kind of a value with its article.
 pub(crate) fn article(value: &DeValue<'_>) -> &'static str {
@@ -69,6 +70,12 @@ pub(crate) fn switch(value: &DeValue<'_>) -> Result<bool, Fault> {
     value.as_bool().ok_or_else(|| wrong_type(value, "true or false").help("write true or false, without quotes"))
 }
 
+/// Shows a switch.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as what shows any other value")]
+pub(crate) fn show_switch(switch: &bool) -> Value {
+    Value::Switch(*switch)
+}
+
 /// A whole number within bounds.
 pub(crate) fn integer(value: &DeValue<'_>, range: &RangeInclusive<u32>) -> Result<u32, Fault> {
     let (low, high) = (range.start(), range.end());
@@ -110,6 +117,11 @@ pub(crate) fn period(value: &DeValue<'_>, range: &RangeInclusive<Duration>) -> R
         return Err(Fault::new(format!("{} is too {side}", quote(text))).help(format!("use {bounds}")));
     }
     Ok(period)
+}
+
+/// Shows a period.
+pub(crate) fn show_period(period: &Duration) -> Value {
+    Value::text(&Period(*period))
 }
 
 /// One of a closed set of words.

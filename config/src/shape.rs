@@ -43,6 +43,12 @@ pub(crate) const STATE: Shape = one("state", &["dir"]);
 pub(crate) const LOG: Shape = one("log", &["level", "format"]);
 pub(crate) const METRICS: Shape = one("metrics", &["listen"]);
 pub(crate) const MESH: Shape = one("mesh", &["name"]);
+/// What every node takes from the mesh, unless it is told otherwise.
+pub(crate) const DEFAULTS: Shape = one("defaults", &["args"]);
+/// The node tables of the mesh: what one node takes from it; their names have a dot.
+pub(crate) const NODES: Shape = one("node", &[]);
+/// Which endpoints of the mesh take part.
+pub(crate) const SELECTOR: Shape = one("selector", &["labels"]);
 pub(crate) const ENDPOINT: Shape = Shape {
     name: "endpoint",
     many: true,
@@ -59,6 +65,7 @@ pub(crate) const ENDPOINT: Shape = Shape {
         "relay",
         "zone",
         "region",
+        "labels",
     ],
 };
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
@@ -67,12 +74,14 @@ pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys:
 pub(crate) static NODE_TABLES: [&Shape; 14] = [
     &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &METRICS,
 ];
-/// The tables of a mesh, in a file of its own or in `meshd.toml`.
-pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
+/// The tables of a mesh, in a file of its own or in `meshd.toml`. It has a `[node]` for each node besides.
+pub(crate) static MESH_TABLES: [&Shape; 5] = [&MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR];
+/// The tables of a mesh file.
+pub(crate) static MESH_FILE_TABLES: [&Shape; 6] = [&MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &NODES, &SELECTOR];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 17] = [
+pub(crate) static ALL_TABLES: [&Shape; 19] = [
     &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
-    &METRICS, &MESH, &ENDPOINT, &COMMUNITY,
+    &METRICS, &MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

@@ -15,7 +15,7 @@ use crate::read::Reader;
 use crate::{shape, suggest};
 
 /// Most unknown members that get a suggestion: each costs a comparison with every endpoint.
-const SUGGESTIONS: usize = 20;
+pub(crate) const SUGGESTIONS: usize = 20;
 
 /// Reports everything that does not fit together. Call it for a whole file only.
 pub(crate) fn mesh(reader: &mut Reader<'_>, mesh: &MeshDraft) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use proto::member::{Host, Kind};
 
+use crate::error::quote;
 use crate::mesh::{EndpointDraft, MeshDraft};
 use crate::source::{Place, Source};
 
@@ -13,6 +14,7 @@ pub(crate) fn oddities(source: &Source<'_>, mesh: &MeshDraft) -> Vec<String> {
     lonely_communities(mesh, &mut odd);
     lonely_endpoints(mesh, &mut odd);
     shared_public_addresses(source, mesh, &mut odd);
+    unselected(mesh, &mut odd);
     odd.sort_by_key(|(at, _)| *at);
     let placed = |(at, text)| {
         let Place { line, column } = source.place(at);
@@ -55,6 +57,27 @@ fn lonely_endpoints(mesh: &MeshDraft, odd: &mut Vec<(usize, String)>) {
             let text = format!("connector {title} has no public_addresses, so nobody can dial it from another site");
             odd.push((endpoint.label.at, text));
         }
+    }
+}
+
+/// A selector that leaves out more than was meant.
+fn unselected(mesh: &MeshDraft, odd: &mut Vec<(usize, String)>) {
+    let Some(selector) = mesh.selector.first() else { return };
+    let left_out: HashSet<&str> =
+        mesh.endpoints.iter().filter(|one| !mesh.selects(one)).map(|one| one.label.value.as_str()).collect();
+    if left_out.len() == mesh.endpoints.len() {
+        odd.push((selector.at, "[selector] labels: no endpoint has all of them, so nobody is selected".to_owned()));
+        return;
+    }
+    for community in &mesh.communities {
+        let mut members = community.members.iter().filter(|member| left_out.contains(member.value.as_str()));
+        let Some(first) = members.next() else { continue };
+        let others = match members.count() {
+            0 => "is".to_owned(),
+            count => format!("and {count} more are"),
+        };
+        let (member, title) = (quote(&first.value), community.title());
+        odd.push((first.at, format!("{member} {others} not selected, so {title} does without")));
     }
 }
 

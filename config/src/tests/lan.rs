@@ -9,6 +9,7 @@ use proto::lan::Strength;
 use super::node_problems;
 use crate::lan::LanTable;
 use crate::read::Reader;
+use crate::settings::Settings;
 use crate::{LanConfig, LanMode};
 
 const TOKEN: &str = "000102030405060708090a0b0c0d0e0f";
@@ -25,7 +26,7 @@ fn read(lines: &str) -> LanTable {
     assert_eq!(node_problems(&text), [""; 0]);
     let mut reader = Reader::new(Path::new("meshd.toml"), &text);
     let root = reader.parse();
-    crate::node::read(&mut reader, &root, Path::new("/")).lan
+    crate::node::read(&mut reader, &root, Path::new("/"), Settings::default()).settings.lan
 }
 
 fn lan(lines: &str) -> LanConfig {

@@ -41,7 +41,8 @@ fn an_unknown_table_is_refused_with_the_nearest_one() {
     );
     refuses(
         "[node]\nname = \"a.one\"",
-        "mesh.toml:9:2: unknown table \"node\" at the top of the file; [node] belongs in meshd.toml",
+        "mesh.toml:10:1: unknown key \"name\" in [node] of a mesh file\n    help: it belongs in meshd.toml; \
+         what nodes take from here is [node.\"<cluster>.<node>\".args]",
     );
     let text = format!("members = []\n{}", endpoint("a.one", 1, ""));
     assert_eq!(
@@ -50,7 +51,7 @@ fn an_unknown_table_is_refused_with_the_nearest_one() {
     );
     refuses(
         "[zebra]",
-        "mesh.toml:9:2: unknown table \"zebra\" at the top of the file; known tables: [mesh], [[endpoint]], [[community]]",
+        "mesh.toml:9:2: unknown table \"zebra\" at the top of the file\n    help: known tables: [mesh], [[endpoint]], [[community]], [defaults], [node], [selector]",
     );
 }
 

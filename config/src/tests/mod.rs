@@ -1,11 +1,14 @@
 //! Claims about whole files: what is refused and in which words, what is loaded, and what no input can do.
 
+mod args;
 mod examples;
 mod files;
 mod input;
 mod lan;
 mod mesh;
 mod node;
+mod select;
+mod show;
 
 use std::path::Path;
 

@@ -5,6 +5,7 @@ mod log;
 mod netcheck;
 mod peer;
 mod ping;
+mod show;
 mod status;
 mod text;
 
@@ -48,7 +49,10 @@ enum Command {
     #[command(subcommand, after_help = KEY_EXAMPLE)]
     Key(KeyCommand),
     /// Look at the configuration
-    #[command(subcommand, after_help = "Example:\n  meshd config check --config ./meshd.toml")]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  meshd config check --config ./meshd.toml\n  meshd config show --effective"
+    )]
     Config(ConfigCommand),
     /// Show this node, a line per peer, and what is wrong; or one peer in full
     #[command(
@@ -103,6 +107,11 @@ enum ConfigCommand {
     /// Check the configuration and the mesh file that it names; every problem is reported
     #[command(after_help = "Example:\n  meshd config check --config ./meshd.toml")]
     Check(ConfigArgs),
+    /// Print what the files say for this node, or what the mesh says for another, and where
+    #[command(
+        after_help = "Examples:\n  meshd config show --effective\n  meshd config show beijing.edge2\n  meshd config show --effective --json | jq '.settings[] | select(.origin == \"file\")'"
+    )]
+    Show(show::ShowArgs),
 }
 
 #[derive(Args)]
@@ -119,6 +128,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
         Command::Key(KeyCommand::Show { file }) => key::show(&file),
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
+        Command::Config(ConfigCommand::Show(args)) => show::main(&args),
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
@@ -155,9 +165,20 @@ fn check(path: &Path) -> Result {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
+    if !loaded.selected {
+        let help = "give its [[endpoint]] these labels, or change the selector";
+        eprintln!(
+            "warning: {} is not selected by [selector] labels, so it takes no part in the mesh; {help}",
+            loaded.node.name
+        );
+    }
     let (endpoints, communities) = (loaded.members.endpoints.len(), loaded.members.communities.len());
+    let left_out = match loaded.unselected.len() {
+        0 => String::new(),
+        count => format!(", {count} not selected"),
+    };
     println!(
-        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities)",
+        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities{left_out})",
         path.display(),
         loaded.node.name,
         loaded.mesh_name
