@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use super::batch::{RecvBatch, RecvMeta};
 use super::relay::Forward;
-use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
+use super::trace::{Direction, Tap, Traced, Verdict};
+use super::{
+    ChannelRow, Device, DeviceSend, ForwardingTable, Means, Published, Punt, PuntQueue, SessionRow, Socket, Turn,
+};
 use crate::account::Carried;
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
 use crate::packet::{MAX_PACKET, Offload, Part, layout, mss};
 use crate::path::{Channel, Locator};
 use crate::route::Target;
-use crate::session::OpenError;
+use crate::session::{OpenError, Session};
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
@@ -99,15 +102,14 @@ impl Inbound {
         }
     }
 
-    pub(super) fn turn(
+    pub(super) fn turn<T: Tap>(
         &mut self,
         view: &mut View<'_>,
         device: &mut dyn Device,
         socket: &mut dyn Socket,
-        punts: &mut PuntQueue,
-        drops: &DropCounters,
-        now: Instant,
+        means: Means<'_, T>,
     ) -> Turn {
+        let Means { punts, drops, now, tap } = means;
         let mut budget = BUDGET;
         while budget > 0 {
             let count = socket.recv(&mut self.batch);
@@ -117,7 +119,7 @@ impl Inbound {
             let Self { batch, run, run_end, scratch, reported, forward } = self;
             let (metas, memory) = batch.messages();
             let mut message =
-                Message { run, run_end, scratch, reported, forward, memory, device, socket, punts, drops, now };
+                Message { run, run_end, scratch, reported, forward, memory, device, socket, punts, drops, now, tap };
             for (slot, meta) in metas.iter().take(count).enumerate() {
                 budget = budget.saturating_sub(meta.len + MESSAGE_COST);
                 message.handle(slot, *meta, view);
@@ -135,7 +137,7 @@ impl Inbound {
 }
 
 /// The work on one received message.
-struct Message<'w> {
+struct Message<'w, T> {
     run: &'w mut Run,
     run_end: &'w mut Option<(SessionIndex, u64)>,
     scratch: &'w mut [u8],
@@ -147,9 +149,10 @@ struct Message<'w> {
     punts: &'w mut PuntQueue,
     drops: &'w DropCounters,
     now: Instant,
+    tap: T,
 }
 
-impl Message<'_> {
+impl<T: Tap> Message<'_, T> {
     fn handle(&mut self, slot: usize, meta: RecvMeta, view: &mut View<'_>) {
         let start = RecvBatch::slot_start(slot);
         if meta.len == 0 {
@@ -165,20 +168,21 @@ impl Message<'_> {
             match MessageType::of(datagram) {
                 Ok(MessageType::Data) => match DataHeader::parse(datagram) {
                     Ok(header) => self.data(cursor, header, source, view),
-                    Err(_) => self.drop_one(cursor, DropReason::MalformedDatagram),
+                    Err(_) => self.drop_one(cursor, DropReason::MalformedDatagram, source, view),
                 },
                 // A relay's relay would make loops possible.
                 Ok(MessageType::Relayed) if source.channel.is_some() => {
-                    self.drop_one(cursor, DropReason::MalformedDatagram);
+                    self.drop_one(cursor, DropReason::MalformedDatagram, source, view);
                 }
                 Ok(MessageType::Relayed) => self.relayed(cursor, source, view),
                 Ok(kind) => {
                     if let Err(reason) = self.punt(kind, part, source, view) {
                         self.drops.add(reason, 1);
+                        self.note_datagram(part, Verdict::Dropped(reason), source, view);
                     }
                     cursor.skip();
                 }
-                Err(_) => self.drop_one(cursor, DropReason::UnknownType),
+                Err(_) => self.drop_one(cursor, DropReason::UnknownType, source, view),
             }
         }
     }
@@ -186,7 +190,7 @@ impl Message<'_> {
     /// Passes this datagram and those after it on the same channel on to its other end, or takes them as what came from there.
     fn relayed(&mut self, cursor: &mut Cursor, source: Locator, view: &mut View<'_>) {
         let Some(channel) = cursor.peek().and_then(|part| self.channel_of(part)) else {
-            return self.drop_one(cursor, DropReason::MalformedDatagram);
+            return self.drop_one(cursor, DropReason::MalformedDatagram, source, view);
         };
         let row = view.table.channel(channel).cloned();
         let is_foreign = row.as_ref().is_some_and(|row| !row.from.contains(&source.address));
@@ -200,12 +204,17 @@ impl Message<'_> {
             let Some(row) = &row else { continue };
             if is_foreign {
                 self.drops.add(DropReason::RelayForeign, 1);
+                self.note_relayed(part, Verdict::Dropped(DropReason::RelayForeign), (source, row), view);
                 continue;
             }
             let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
             match self.forward.push(row, datagram, self.socket, self.drops, self.now) {
-                Ok(()) => carried += Carried { datagrams: 1, bytes: part.len as u64 },
+                Ok(()) => {
+                    carried += Carried { datagrams: 1, bytes: part.len as u64 };
+                    self.note_relayed(part, Verdict::Forwarded, (source, row), view);
+                }
                 Err(reason) => {
+                    self.note_relayed(part, Verdict::Dropped(reason), (source, row), view);
                     limited += u64::from(matches!(reason, DropReason::RelayLimited | DropReason::RelayTotalLimited));
                     self.drops.add(reason, 1);
                 }
@@ -224,9 +233,61 @@ impl Message<'_> {
         if is_relayed { RelayHeader::parse(datagram).ok().map(|header| header.channel) } else { None }
     }
 
-    fn drop_one(&self, cursor: &mut Cursor, reason: DropReason) {
+    fn drop_one(&self, cursor: &mut Cursor, reason: DropReason, source: Locator, view: &View<'_>) {
         self.drops.add(reason, 1);
+        if let Some(part) = cursor.peek() {
+            self.note_datagram(part, Verdict::Dropped(reason), source, view);
+        }
         cursor.skip();
+    }
+
+    /// Tells of a datagram that was not opened.
+    #[inline(always)]
+    fn note_datagram(&self, part: Part, verdict: Verdict, source: Locator, view: &View<'_>) {
+        if T::IS_ON {
+            let datagram = self.memory.get(part.start..part.start + part.len).unwrap_or_default();
+            let header = DataHeader::parse(datagram).ok();
+            let traced = Traced {
+                session: header.map(|header| header.receiver),
+                counter: header.map(|header| header.counter),
+                path: Some(source),
+                ..Traced::new(Direction::In, verdict, part.len)
+            };
+            self.tap.note(&[], traced, Some(view.table));
+        }
+    }
+
+    /// Tells of a datagram on its way from a member to another.
+    #[inline(always)]
+    fn note_relayed(&self, part: Part, verdict: Verdict, (source, row): (Locator, &ChannelRow), view: &View<'_>) {
+        if T::IS_ON {
+            let (path, onward) = (Some(source), Some(row.to));
+            let traced = Traced { path, onward, ..Traced::new(Direction::Relayed, verdict, part.len) };
+            self.tap.note(&[], traced, Some(view.table));
+        }
+    }
+
+    /// Tells of a datagram of a session: of its inner packet, if it was opened.
+    #[inline(always)]
+    fn note_data(
+        &self,
+        inner: Option<Part>,
+        verdict: Verdict,
+        (header, source): (&DataHeader, Locator),
+        session: &Session,
+        table: &ForwardingTable,
+    ) {
+        if T::IS_ON {
+            let packet = inner.and_then(|part| self.memory.get(part.start..part.start + part.len)).unwrap_or_default();
+            let traced = Traced {
+                peer: Some(session.peer),
+                session: Some(header.receiver),
+                counter: Some(header.counter),
+                path: Some(source),
+                ..Traced::new(Direction::In, verdict, packet.len())
+            };
+            self.tap.note(packet, traced, Some(table));
+        }
     }
 
     /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
@@ -271,11 +332,11 @@ impl Message<'_> {
     /// Opens this datagram and those after it that are of the same session and lane, under one lock.
     fn data(&mut self, cursor: &mut Cursor, first: DataHeader, source: Locator, view: &mut View<'_>) {
         let Some(row) = view.session(first.receiver) else {
-            return self.drop_one(cursor, DropReason::UnknownSession);
+            return self.drop_one(cursor, DropReason::UnknownSession, source, view);
         };
         let session = Arc::clone(&row.session);
         let Some(mut lane) = session.lane(first.lane) else {
-            return self.drop_one(cursor, DropReason::AuthenticationFailed);
+            return self.drop_one(cursor, DropReason::AuthenticationFailed, source, view);
         };
         let (mut packets, mut bytes, mut opened, mut newest) = (0u64, 0u64, false, false);
         while let Some(part) = cursor.peek() {
@@ -293,12 +354,26 @@ impl Message<'_> {
                     }
                     let inner = Part { start: part.start + HEADER_LEN, len };
                     match self.deliver(inner, &header, &row, view.table) {
-                        Ok(()) => (packets, bytes) = (packets + 1, bytes + len as u64),
-                        Err(reason) => self.drops.add(reason, 1),
+                        Ok(()) => {
+                            (packets, bytes) = (packets + 1, bytes + len as u64);
+                            let verdict = Verdict::Delivered;
+                            self.note_data(Some(inner), verdict, (&header, source), &session, view.table);
+                        }
+                        Err(reason) => {
+                            self.drops.add(reason, 1);
+                            let verdict = Verdict::Dropped(reason);
+                            self.note_data(Some(inner), verdict, (&header, source), &session, view.table);
+                        }
                     }
                 }
-                Err(OpenError::Replayed) => self.drops.add(DropReason::Replayed, 1),
-                Err(OpenError::Authentication) => self.drops.add(DropReason::AuthenticationFailed, 1),
+                Err(error) => {
+                    let reason = match error {
+                        OpenError::Replayed => DropReason::Replayed,
+                        OpenError::Authentication => DropReason::AuthenticationFailed,
+                    };
+                    self.drops.add(reason, 1);
+                    self.note_data(None, Verdict::Dropped(reason), (&header, source), &session, view.table);
+                }
             }
         }
         drop(lane);
@@ -373,6 +448,15 @@ impl Message<'_> {
                 DeviceSend::Sent => false,
                 DeviceSend::Dropped => {
                     self.drops.add(DropReason::DeviceFull, parts.len() as u64);
+                    if T::IS_ON
+                        && let Some(first) = parts.first()
+                    {
+                        let packet = self.memory.get(first.start..first.start + first.len).unwrap_or_default();
+                        let len = parts.iter().map(|part| part.len).sum();
+                        let verdict = Verdict::Dropped(DropReason::DeviceFull);
+                        let traced = Traced { segments: parts.len(), ..Traced::new(Direction::In, verdict, len) };
+                        self.tap.note(packet, traced, None);
+                    }
                     false
                 }
                 DeviceSend::Refused => true,

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Destination, MAX_SEND, SendQueue};
+use super::batch::{Destination, MAX_SEND, SendBatch, SendQueue};
 use super::passage::Passage;
-use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
+use super::trace::{Direction, Tap, Traced, Verdict};
+use super::{Device, ForwardingTable, Means, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
 use crate::packet::coalesce::FlowKey;
@@ -17,7 +18,7 @@ use crate::packet::flow::flow_hash;
 use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
 use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload, mss};
-use crate::path::Fragments;
+use crate::path::{Fragments, Locator};
 use crate::route::Target;
 use crate::session::{Session, TxLane};
 use crate::stats::{DropCounters, DropReason};
@@ -80,18 +81,17 @@ impl Outbound {
         }
     }
 
-    pub(super) fn turn(
+    pub(super) fn turn<T: Tap>(
         &mut self,
         table: &ForwardingTable,
         device: &mut dyn Device,
         socket: &mut dyn Socket,
-        punts: &mut PuntQueue,
-        drops: &DropCounters,
-        now: Instant,
+        means: Means<'_, T>,
     ) -> Turn {
         self.prune(table);
         let mut budget = BUDGET;
-        let mut context = Context { table, socket, punts, drops, now };
+        let Means { punts, drops, now, tap } = means;
+        let mut context = Context { table, socket, punts, drops, now, tap };
         // What a full socket left here is not added to: a part of it may have gone.
         if !flush(&mut self.queue, &mut context) {
             return Turn::Blocked;
@@ -137,12 +137,13 @@ impl Outbound {
         }
     }
 
-    fn packet(&mut self, rest: &mut Rest, context: &mut Context<'_>) -> Sealed {
+    fn packet<T: Tap>(&mut self, rest: &mut Rest, context: &mut Context<'_, T>) -> Sealed {
         let Some(packet) = self.packet.get_mut(..rest.len) else { return Sealed::All };
         let peer = match route(packet, context.table) {
             Ok(peer) => peer,
             Err(reason) => {
                 context.drops.add(reason, 1);
+                context.note(packet, Verdict::Dropped(reason), None);
                 if matches!(reason, DropReason::NoRoute | DropReason::Denied) {
                     // The core answers with an ICMP error, so that the sender need not wait for its timeout.
                     context.punt_packet(packet, rest.offload);
@@ -152,10 +153,12 @@ impl Outbound {
         };
         let Some(row) = context.table.peer(peer) else {
             if rest.next == 0 {
+                context.note(packet, Verdict::PuntedNoSession, Some(peer));
                 context.punt_packet(packet, rest.offload);
             } else {
                 // The core would send the segments that are gone once more.
                 context.drops.add(DropReason::Unreachable, 1);
+                context.note(packet, Verdict::Dropped(DropReason::Unreachable), Some(peer));
             }
             return Sealed::All;
         };
@@ -164,6 +167,7 @@ impl Outbound {
         }
         let Ok(segments) = Segments::new(packet, &rest.offload) else {
             context.drops.add(DropReason::MalformedPacket, 1);
+            context.note(packet, Verdict::Dropped(DropReason::MalformedPacket), Some(peer));
             return Sealed::All;
         };
         let (segments, fragments) = match Passage::of(&segments, rest.offload, row.fit) {
@@ -181,6 +185,7 @@ impl Outbound {
             }
             Passage::Closed => {
                 // The core cuts it, or tells its sender.
+                context.note(packet, Verdict::PuntedTooLarge, Some(peer));
                 context.punt_packet(packet, rest.offload);
                 return Sealed::All;
             }
@@ -199,13 +204,18 @@ impl Outbound {
         let session = row.sending();
         let Some(held) = lanes.and_then(|lanes| lanes.of(session, lane)) else {
             context.drops.add(DropReason::SessionExhausted, 1);
+            context.note(packet, Verdict::Dropped(DropReason::SessionExhausted), Some(peer));
             return Sealed::All;
         };
         let capabilities = session.capabilities;
         let head = remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
         let to = Destination { address: remote.address, fragments, socket: remote.socket };
+        let first = T::IS_ON.then(|| held.lane.next_counter());
         let mut sealer = Sealer { row, to, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
+        if let Some(first) = first {
+            context.note_sealed(packet, &sealer, (first, remote), &sealed);
+        }
         if sealer.held.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
         }
@@ -214,15 +224,59 @@ impl Outbound {
 }
 
 /// What a turn works with besides its own state.
-struct Context<'t> {
+struct Context<'t, T> {
     table: &'t ForwardingTable,
     socket: &'t mut dyn Socket,
     punts: &'t mut PuntQueue,
     drops: &'t DropCounters,
     now: Instant,
+    tap: T,
 }
 
-impl Context<'_> {
+impl<T: Tap> Context<'_, T> {
+    #[inline(always)]
+    fn note(&self, packet: &[u8], verdict: Verdict, peer: Option<PeerId>) {
+        if T::IS_ON {
+            let traced = Traced { peer, ..Traced::new(Direction::Out, verdict, packet.len()) };
+            self.tap.note(packet, traced, Some(self.table));
+        }
+    }
+
+    /// Tells of what was sealed of a packet from the counter `first` on, and of what could not be.
+    #[cold]
+    fn note_sealed(&self, packet: &[u8], sealer: &Sealer<'_>, (first, remote): (u64, Locator), sealed: &Sealed) {
+        let lane = &sealer.held.lane;
+        let segments = usize::try_from(lane.next_counter().saturating_sub(first)).unwrap_or(usize::MAX);
+        let verdict = match sealed {
+            _ if segments > 0 => Verdict::Sent,
+            // It is tried again when the socket is writable.
+            Sealed::Until(_) => return,
+            Sealed::All => Verdict::Dropped(DropReason::SessionExhausted),
+        };
+        let traced = Traced {
+            peer: Some(lane.session().peer),
+            session: Some(lane.session().local),
+            counter: Some(first),
+            path: Some(remote),
+            segments,
+            ..Traced::new(Direction::Out, verdict, packet.len())
+        };
+        self.tap.note(packet, traced, Some(self.table));
+    }
+
+    /// Tells of datagrams that the network refused; of what, is sealed.
+    #[cold]
+    fn note_refused(&self, batch: &SendBatch) {
+        let path = Locator { socket: batch.socket(), ..Locator::from(batch.destination()) };
+        let verdict = Verdict::Dropped(DropReason::SendFailed);
+        let traced = Traced {
+            path: Some(path),
+            segments: batch.count(),
+            ..Traced::new(Direction::Out, verdict, batch.bytes().len())
+        };
+        self.tap.note(&[], traced, Some(self.table));
+    }
+
     fn punt_packet(&mut self, packet: &[u8], offload: Offload) {
         self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
     }
@@ -328,7 +382,13 @@ enum Step {
 
 impl Sealer<'_> {
     /// Seals segments `first..` into batches, sending them whenever they have no room.
-    fn seal_from(&mut self, first: usize, segments: &Segments<'_>, packet: &[u8], context: &mut Context<'_>) -> Sealed {
+    fn seal_from<T: Tap>(
+        &mut self,
+        first: usize,
+        segments: &Segments<'_>,
+        packet: &[u8],
+        context: &mut Context<'_, T>,
+    ) -> Sealed {
         let count = segments.count();
         let full_len = self.datagram_len(segments, 0);
         let wanted = count.min(fits(full_len));
@@ -429,13 +489,16 @@ pub(super) fn seal(
 }
 
 /// Sends all batches; `false` where the socket is full and the rest must be kept.
-fn flush(queue: &mut SendQueue, context: &mut Context<'_>) -> bool {
+fn flush<T: Tap>(queue: &mut SendQueue, context: &mut Context<'_, T>) -> bool {
     while let Some(first) = queue.unsent().first() {
         let done = match context.socket.send(queue.unsent()) {
             SocketSend::Sent(count) => count.max(1),
             SocketSend::Full => return false,
             SocketSend::Dropped => {
                 context.drops.add(DropReason::SendFailed, first.count() as u64);
+                if T::IS_ON {
+                    context.note_refused(first);
+                }
                 1
             }
         };
