@@ -33,14 +33,17 @@ use crate::driver::{Driver, Outer, Stop};
 use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
 use crate::lan::{Lan, LanSettings};
+use crate::log_limit::LogLimit;
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
+use crate::report::events::EventKind;
 use crate::resolver::Resolver;
 use crate::resume::Resume;
 use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::{Surroundings, Tls};
+use crate::trace;
 use crate::underlay::Underlay;
 
 type Error = Box<dyn std::error::Error>;
@@ -256,7 +259,7 @@ fn start(
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
-    let reporter = Reporter::new(node_status(config, &parts), &config.members, warnings, clock.now());
+    let mut reporter = Reporter::new(node_status(config, &parts), &config.members, warnings, clock.now());
     let (sender, punts) = mpsc::channel(MAX_PUNTS);
     let ends = parts.sockets.first().zip(parts.devices.first());
     let ends = ends
@@ -297,6 +300,8 @@ fn start(
     };
     let name = &config.node.name;
     tracing::info!(%name, interface = config.interface.name, port = parts.port, "up");
+    let version = env!("CARGO_PKG_VERSION");
+    reporter.note(EventKind::Started, None, format!("meshd {version}, {name} in mesh {}", config.mesh_name));
     let driver = Driver {
         node,
         published,
@@ -319,6 +324,8 @@ fn start(
         timestamps,
         reporter,
         pings: BTreeMap::new(),
+        trace: trace::Slot::default(),
+        log: LogLimit::new(),
     };
     Ok((driver, workers))
 }

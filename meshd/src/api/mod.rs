@@ -2,7 +2,11 @@
 
 pub(crate) mod client;
 pub(crate) mod detail;
+pub(crate) mod events;
+mod live;
 pub(crate) mod model;
 pub(crate) mod netcheck;
 pub(crate) mod server;
 pub(crate) mod shared;
+pub(crate) mod stream;
+pub(crate) mod trace;

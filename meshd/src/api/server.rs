@@ -23,8 +23,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::detail::PeerReport;
+use super::events::EventLine;
+use super::live;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use super::stream::Lease;
+use super::trace::TraceRequest;
+use crate::report::events::Following;
+use crate::trace::Tracing;
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -55,6 +61,12 @@ pub(crate) enum Call {
     NetCheck(oneshot::Sender<NetCheck>),
     /// To ask gateways, servers and relays anew.
     Measure,
+    /// What happened after an event.
+    Events { since: Option<u64>, answer: oneshot::Sender<Vec<EventLine>> },
+    /// The same, and what happens from now on; or why not.
+    Follow { since: Option<u64>, lease: Lease, answer: oneshot::Sender<Result<Following, String>> },
+    /// To watch packets; or why not.
+    Trace { request: Box<TraceRequest>, answer: oneshot::Sender<Result<Tracing, String>> },
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
 }
@@ -123,6 +135,8 @@ impl Server {
             .route("/v1/peers/{name}", get(peer))
             .route("/v1/netcheck", get(netcheck).post(measure))
             .route("/v1/ping", post(ping))
+            .route("/v1/events", get(live::events))
+            .route("/v1/trace", post(live::trace))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -145,14 +159,18 @@ async fn serve(listener: &UnixListener, router: &Router) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Caller::of(&stream))));
+        let (caller, lease) = (Extension(Caller::of(&stream)), Extension(Lease::default()));
+        let service = TowerToHyperService::new(router.clone().layer(caller).layer(lease.clone()));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(MAX_HEADER).keep_alive(false);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             let _permit = permit;
-            // How it ended is the client's business.
-            let _ = tokio::time::timeout(MAX_CONNECTION, connection).await;
+            tokio::select! {
+                // How it ended is the client's business.
+                _ = connection => {}
+                () = lease.ended(MAX_CONNECTION) => {}
+            }
         });
     }
 }
@@ -226,10 +244,10 @@ async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<Ping
     }
 }
 
-fn stopping() -> Response {
+pub(super) fn stopping() -> Response {
     failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")
 }
 
-fn failure(status: StatusCode, error: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     (status, Json(Failure { error: error.to_owned() })).into_response()
 }

@@ -55,6 +55,8 @@ pub(super) struct View<'t> {
 }
 
 impl View<'_> {
+    /// Both kinds of turn have it in place.
+    #[inline(always)]
     fn session(&mut self, index: SessionIndex) -> Option<SessionRow> {
         if let Some(row) = self.table.session(index) {
             return Some(row.clone());

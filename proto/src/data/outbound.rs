@@ -331,8 +331,8 @@ struct Held {
 }
 
 impl Lanes {
-    /// The lane of `session`, claimed now if need be.
-    #[inline]
+    /// The lane of `session`, claimed now if need be. Both kinds of turn have it in place.
+    #[inline(always)]
     fn of(&mut self, session: &Arc<Session>, lane: u8) -> Option<&mut Held> {
         let [last, before] = &mut self.0;
         let is_of = |held: &Option<Held>| held.as_ref().is_some_and(|held| Arc::ptr_eq(held.lane.session(), session));
