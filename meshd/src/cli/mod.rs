@@ -1,16 +1,19 @@
 //! The command line: what it understands, and what each command does.
 
+mod events;
 mod key;
 mod netcheck;
 mod peer;
 mod ping;
 mod status;
 mod text;
+mod trace;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -62,6 +65,14 @@ enum Command {
     /// Tell what the network around this node lets through: UDP, NAT, port mapping, relays
     #[command(after_help = "Examples:\n  meshd netcheck\n  meshd netcheck --json | jq .verdict")]
     Netcheck(netcheck::NetcheckArgs),
+    /// Show what happened: sessions, paths, relays, refusals, addresses, routes
+    #[command(
+        after_help = "Examples:\n  meshd events --since 10m\n  meshd events --follow --peer beijing.edge2\n  meshd events --json | jq 'select(.kind == \"path_lost\")'"
+    )]
+    Events(events::EventsArgs),
+    /// Follow packets on their way through this node, and say what became of each
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::TraceArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -118,6 +129,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
+        Command::Events(args) => events::main(&args),
+        Command::Trace(args) => trace::main(&args),
     };
     match result {
         Ok(code) => code,
@@ -158,6 +171,11 @@ fn check(path: &Path) -> Result {
         loaded.mesh_name
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A span of time as arguments have it (`1500ms`, `10s`, `5m`).
+fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
+    text.parse().map(|config::Period(duration)| duration)
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
