@@ -94,7 +94,44 @@ fn query(text: &str) -> Result<Query, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use axum::http::Method;
+
     use super::*;
+    use crate::api::client::{Lines, lines};
+    use crate::api::events::EventLine;
+    use crate::api::server::Server;
+    use crate::report::events::{EventKind, EventLog};
+
+    async fn following(socket: &Path, calls: &mut mpsc::Receiver<Call>, log: &mut EventLog) -> Lines {
+        let asked = lines(socket, Duration::from_secs(5), Method::GET, "/v1/events?follow=1", None::<&()>);
+        let answered = async {
+            let Some(Call::Follow { since, lease, answer }) = calls.recv().await else { panic!("another call") };
+            assert!(answer.send(log.follow(since, lease)).is_ok());
+        };
+        tokio::join!(asked, answered).0.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_client_does_not_read_is_cut_off_and_another_follows_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let mut calls = Server::bind(&socket).await.unwrap().start();
+        let mut log = EventLog::new();
+        let mut slow = following(&socket, &mut calls, &mut log).await;
+        let mut quick = following(&socket, &mut calls, &mut log).await;
+        // More than the sockets' buffers hold.
+        for number in 0..2_000 {
+            log.note(EventKind::Resume, None, format!("{number} {}", "x".repeat(1_000)));
+            let event: EventLine = quick.next().await.unwrap().unwrap();
+            assert!(event.text.starts_with(&format!("{number} ")));
+        }
+        let cut_off = async { while let Ok(Some(_)) = slow.next::<EventLine>().await {} };
+        tokio::time::timeout(Duration::from_secs(5), cut_off).await.expect("the connection ends");
+        log.note(EventKind::Resume, None, "the quick one goes on");
+        assert!(quick.next::<EventLine>().await.unwrap().is_some());
+    }
 
     #[test]
     fn a_query_is_understood_or_refused_and_never_half() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Method;
 use clap::Args;
 
-use super::{Result, SocketArgs, block_on, print};
+use super::{Result, SocketArgs, block_on, print_on, reader_left};
 use crate::api::client::{ClientError, call, lines};
 use crate::api::events::{EventLine, MISSED};
 use crate::wall_time;
@@ -50,7 +50,7 @@ pub(super) fn main(args: &EventsArgs) -> Result {
     let since = args.since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let from = since.map_or(0, |since| (wall_time::unix_micros() / 1_000).saturating_sub(since));
     let mut printer = Printer { args, from, seen: None };
-    block_on(async {
+    reader_left(block_on(async {
         if args.follow {
             return printer.follow().await;
         }
@@ -59,7 +59,7 @@ pub(super) fn main(args: &EventsArgs) -> Result {
             printer.show(event)?;
         }
         Ok(ExitCode::SUCCESS)
-    })
+    }))
 }
 
 impl Printer<'_> {
@@ -100,7 +100,7 @@ impl Printer<'_> {
         if !is_wanted {
             return Ok(());
         }
-        print(&if self.args.json { serde_json::to_string(event)? + "\n" } else { text(event) })
+        print_on(&if self.args.json { serde_json::to_string(event)? + "\n" } else { text(event) })
     }
 }
 

@@ -187,6 +187,21 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes to standard output for as long as somebody reads: what goes on for long ends with its reader, by [`reader_left`].
+fn print_on(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Makes a success of an end that only means that the reader of standard output has seen enough (`| head`).
+fn reader_left(result: Result) -> Result {
+    let is_left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match result {
+        Err(error) if error.downcast_ref().is_some_and(is_left) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
 /// A small runtime for the commands that ask the daemon.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)

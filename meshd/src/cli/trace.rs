@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
 use super::text::count;
-use super::{Result, SocketArgs, block_on, print};
+use super::{Result, SocketArgs, block_on, print_on, reader_left};
 use crate::api::client::{Lines, lines};
 use crate::api::trace::{EndLine, PacketLine, Protocol, TraceLine, TraceRequest};
 use pcapng::Capture;
@@ -83,12 +83,12 @@ pub(super) fn main(args: &TraceArgs) -> Result {
         for_ms: u64::try_from(args.time.as_millis()).ok(),
         snap,
     };
-    block_on(async {
+    reader_left(block_on(async {
         let lines = lines(&args.socket.socket, LIMIT, Method::POST, "/v1/trace", Some(&request)).await?;
         let end = show(lines, &mut output).await?;
         eprintln!("{}", summary(&end, output.unreadable()));
         Ok(ExitCode::SUCCESS)
-    })
+    }))
 }
 
 async fn show(mut lines: Lines, output: &mut Output) -> Result<EndLine> {
@@ -122,9 +122,9 @@ impl Output {
 
     fn show(&mut self, line: &TraceLine) -> Result<()> {
         match (self, line) {
-            (Self::Json, _) => print(&(serde_json::to_string(line)? + "\n"))?,
-            (Self::Text, TraceLine::Packet(packet)) => print(&text(packet))?,
-            (Self::Text, TraceLine::Lost { count }) => print(&format!("lost {count}\n"))?,
+            (Self::Json, _) => print_on(&(serde_json::to_string(line)? + "\n"))?,
+            (Self::Text, TraceLine::Packet(packet)) => print_on(&text(packet))?,
+            (Self::Text, TraceLine::Lost { count }) => print_on(&format!("lost {count}\n"))?,
             (Self::Capture(capture, unreadable), TraceLine::Packet(packet)) => match &packet.data {
                 Some(data) => {
                     let comment = (packet.verdict == "dropped").then(|| outcome(packet));
