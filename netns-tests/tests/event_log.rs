@@ -45,6 +45,9 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- what was told ---\n{}", self.lines().join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -102,7 +105,7 @@ fn a_cut_path_and_other_addresses_of_the_machine_are_told() {
         sites.keep_apart();
         sites.meet(&running, "relay");
         let peer = format!("\"peer\":\"{TWO}\"");
-        let lost: &[&str] = &["\"kind\":\"path_lost\"", &peer, "does not answer any more"];
+        let lost: &[&str] = &["\"kind\":\"path_lost\"", &peer, "to relay hub.connector0, for the other does not"];
         follower.wait_order(&[lost]);
         sites.one.host.add_address("eth0", "172.30.0.77/24");
         follower.wait_order(&[lost, &["\"kind\":\"addresses\"", "new 172.30.0.77"]]);

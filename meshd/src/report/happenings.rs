@@ -156,12 +156,15 @@ impl Happenings {
         let Some(connection) = self.sessions.get_mut(name) else { return };
         let known = node.peer_paths(peer, now);
         let before = known.iter().find(|path| path.locator == connection.locator);
+        let is_lesser = before.is_some_and(|before| before.kind as u32 < paths::kind(node, peer, remote, now) as u32);
         let (kind, why) = match before.map(|path| path.state) {
+            Some(PathState::Active | PathState::Standby) if is_lesser => {
+                (EventKind::PathLost, "for the other does not do well any more")
+            }
             Some(PathState::Active | PathState::Standby) => (EventKind::Moved, "which is better"),
-            Some(PathState::Probing | PathState::Silent | PathState::Dead) => {
+            Some(PathState::Probing | PathState::Silent | PathState::Dead) | None => {
                 (EventKind::PathLost, "for the other does not answer any more")
             }
-            None => (EventKind::Moved, "for the other is gone"),
         };
         let text = format!("from {} to {to}, {why}", connection.path);
         (connection.locator, connection.path) = (remote, to);
