@@ -156,7 +156,8 @@ impl Happenings {
         let Some(connection) = self.sessions.get_mut(name) else { return };
         let known = node.peer_paths(peer, now);
         let before = known.iter().find(|path| path.locator == connection.locator);
-        let is_lesser = before.is_some_and(|before| before.kind as u32 < paths::kind(node, peer, remote, now) as u32);
+        let kind = paths::kind(node, peer, remote, now);
+        let is_lesser = before.is_some_and(|before| kind as u32 > before.kind as u32);
         let (kind, why) = match before.map(|path| path.state) {
             Some(PathState::Active | PathState::Standby) if is_lesser => {
                 (EventKind::PathLost, "for the other does not do well any more")
