@@ -74,7 +74,7 @@ impl Lines {
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(frame) => {
-                    self.waiting.extend_from_slice(&frame.map_err(protocol)?.into_data().unwrap_or_default())
+                    self.waiting.extend_from_slice(&frame.map_err(protocol)?.into_data().unwrap_or_default());
                 }
             }
         }

@@ -131,7 +131,7 @@ impl Happenings {
                 self.log.note(EventKind::Disconnected, Some(&name), text);
             }
             Event::Refused { peer, source, reason } => {
-                self.note_refusal(peer.and_then(|p| name(&p)), source, reason, now)
+                self.note_refusal(peer.and_then(|peer| node.peer_name(peer)), source, reason, now);
             }
             Event::OwnerChanged { prefix, owner, before, condition } => {
                 let owner = owner.and_then(|owner| name(&owner));
@@ -157,7 +157,7 @@ impl Happenings {
         let known = node.peer_paths(peer, now);
         let before = known.iter().find(|path| path.locator == connection.locator);
         let kind = paths::kind(node, peer, remote, now);
-        let is_lesser = before.is_some_and(|before| kind as u32 > before.kind as u32);
+        let is_lesser = before.is_some_and(|before| kind > before.kind);
         let (kind, why) = match before.map(|path| path.state) {
             Some(PathState::Active | PathState::Standby) if is_lesser => {
                 (EventKind::PathLost, "for the other does not do well any more")
@@ -172,7 +172,7 @@ impl Happenings {
         self.log.note(kind, Some(name), text);
     }
 
-    fn note_refusal(&mut self, peer: Option<EndpointName>, source: &Locator, reason: &Refusal, now: Instant) {
+    fn note_refusal(&mut self, peer: Option<&EndpointName>, source: &Locator, reason: &Refusal, now: Instant) {
         self.refused.retain(|_, at| now - *at < REFUSED_AGAIN);
         let ip = source.address.ip();
         if self.refused.contains_key(&ip) || self.refused.len() >= MAX_REFUSED {
@@ -185,7 +185,7 @@ impl Happenings {
             count => format!("; {count} more before this were not told"),
         };
         let text = format!("refused a handshake from {source}: {reason}{others}");
-        self.log.note(EventKind::Refused, peer.as_ref(), text);
+        self.log.note(EventKind::Refused, peer, text);
     }
 
     /// Notes what the NAT before this node does, where that is news.
