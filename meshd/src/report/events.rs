@@ -53,7 +53,7 @@ pub(crate) enum EventKind {
     /// The machine slept, or the daemon was stopped.
     Resume,
     /// The configuration was read anew.
-    #[expect(dead_code, reason = "for whoever reads the configuration anew")]
+    #[allow(dead_code, reason = "for whoever reads the configuration anew")]
     Reload,
     /// Routes are withheld from the machine, or no longer.
     Routes,

@@ -3,29 +3,30 @@
 //! check that the inner source belongs to the sender and the inner destination to us; continue the run or begin a new one;
 //! write each run to the device as one packet or super-packet.
 
+mod notes;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{RecvBatch, RecvMeta};
 use super::relay::Forward;
-use super::trace::{Direction, Tap, Traced, Verdict};
-use super::{
-    ChannelRow, Device, DeviceSend, ForwardingTable, Means, Published, Punt, PuntQueue, SessionRow, Socket, Turn,
-};
+use super::trace::{Tap, Verdict};
+use super::{Device, DeviceSend, ForwardingTable, Means, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
 use crate::account::Carried;
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
 use crate::packet::{MAX_PACKET, Offload, Part, layout, mss};
 use crate::path::{Channel, Locator};
 use crate::route::Target;
-use crate::session::{OpenError, Session};
+use crate::session::OpenError;
 use crate::stats::{DropCounters, DropReason};
 use crate::time::Instant;
 use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
     RELAY_HEADER_LEN, RESPONSE_LEN, RelayHeader, TransactionId,
 };
+use notes::note_full;
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
 const BUDGET: usize = 16 * 61_440;
@@ -243,55 +244,6 @@ impl<T: Tap> Message<'_, T> {
         cursor.skip();
     }
 
-    /// Tells of a datagram that was not opened.
-    #[inline(always)]
-    fn note_datagram(&self, part: Part, verdict: Verdict, source: Locator, view: &View<'_>) {
-        if T::IS_ON {
-            let datagram = self.memory.get(part.start..part.start + part.len).unwrap_or_default();
-            let header = DataHeader::parse(datagram).ok();
-            let traced = Traced {
-                session: header.map(|header| header.receiver),
-                counter: header.map(|header| header.counter),
-                path: Some(source),
-                ..Traced::new(Direction::In, verdict, part.len)
-            };
-            self.tap.note(&[], traced, Some(view.table));
-        }
-    }
-
-    /// Tells of a datagram on its way from a member to another.
-    #[inline(always)]
-    fn note_relayed(&self, part: Part, verdict: Verdict, (source, row): (Locator, &ChannelRow), view: &View<'_>) {
-        if T::IS_ON {
-            let (path, onward) = (Some(source), Some(row.to));
-            let traced = Traced { path, onward, ..Traced::new(Direction::Relayed, verdict, part.len) };
-            self.tap.note(&[], traced, Some(view.table));
-        }
-    }
-
-    /// Tells of a datagram of a session: of its inner packet, if it was opened.
-    #[inline(always)]
-    fn note_data(
-        &self,
-        inner: Option<Part>,
-        verdict: Verdict,
-        (header, source): (&DataHeader, Locator),
-        session: &Session,
-        table: &ForwardingTable,
-    ) {
-        if T::IS_ON {
-            let packet = inner.and_then(|part| self.memory.get(part.start..part.start + part.len)).unwrap_or_default();
-            let traced = Traced {
-                peer: Some(session.peer),
-                session: Some(header.receiver),
-                counter: Some(header.counter),
-                path: Some(source),
-                ..Traced::new(Direction::In, verdict, packet.len())
-            };
-            self.tap.note(packet, traced, Some(table));
-        }
-    }
-
     /// Hands a handshake or control message to the core, if it has the right size and either the right mac1 or an index of
     /// ours; and an answer to a STUN request, if it is awaited. Whoever has none of these would fill the queue to the core
     /// from anywhere.
@@ -450,15 +402,7 @@ impl<T: Tap> Message<'_, T> {
                 DeviceSend::Sent => false,
                 DeviceSend::Dropped => {
                     self.drops.add(DropReason::DeviceFull, parts.len() as u64);
-                    if T::IS_ON
-                        && let Some(first) = parts.first()
-                    {
-                        let packet = self.memory.get(first.start..first.start + first.len).unwrap_or_default();
-                        let len = parts.iter().map(|part| part.len).sum();
-                        let verdict = Verdict::Dropped(DropReason::DeviceFull);
-                        let traced = Traced { segments: parts.len(), ..Traced::new(Direction::In, verdict, len) };
-                        self.tap.note(packet, traced, None);
-                    }
+                    note_full(self.tap, self.memory, parts);
                     false
                 }
                 DeviceSend::Refused => true,

@@ -2,14 +2,16 @@
 //! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
 //! behind a header into a send batch and seal it there; send the batches when one is full, or when nothing is left to read.
 
+mod notes;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{Destination, MAX_SEND, SendBatch, SendQueue};
+use super::batch::{Destination, MAX_SEND, SendQueue};
 use super::passage::Passage;
-use super::trace::{Direction, Tap, Traced, Verdict};
+use super::trace::{Tap, Verdict};
 use super::{Device, ForwardingTable, Means, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
@@ -18,7 +20,7 @@ use crate::packet::flow::flow_hash;
 use crate::packet::layout::{self, Transport};
 use crate::packet::segment::Segments;
 use crate::packet::{Gso, MAX_PACKET, MAX_SEGMENTS, Offload, mss};
-use crate::path::{Fragments, Locator};
+use crate::path::Fragments;
 use crate::route::Target;
 use crate::session::{Session, TxLane};
 use crate::stats::{DropCounters, DropReason};
@@ -234,49 +236,6 @@ struct Context<'t, T> {
 }
 
 impl<T: Tap> Context<'_, T> {
-    #[inline(always)]
-    fn note(&self, packet: &[u8], verdict: Verdict, peer: Option<PeerId>) {
-        if T::IS_ON {
-            let traced = Traced { peer, ..Traced::new(Direction::Out, verdict, packet.len()) };
-            self.tap.note(packet, traced, Some(self.table));
-        }
-    }
-
-    /// Tells of what was sealed of a packet from the counter `first` on, and of what could not be.
-    #[cold]
-    fn note_sealed(&self, packet: &[u8], sealer: &Sealer<'_>, (first, remote): (u64, Locator), sealed: &Sealed) {
-        let lane = &sealer.held.lane;
-        let segments = usize::try_from(lane.next_counter().saturating_sub(first)).unwrap_or(usize::MAX);
-        let verdict = match sealed {
-            _ if segments > 0 => Verdict::Sent,
-            // It is tried again when the socket is writable.
-            Sealed::Until(_) => return,
-            Sealed::All => Verdict::Dropped(DropReason::SessionExhausted),
-        };
-        let traced = Traced {
-            peer: Some(lane.session().peer),
-            session: Some(lane.session().local),
-            counter: Some(first),
-            path: Some(remote),
-            segments,
-            ..Traced::new(Direction::Out, verdict, packet.len())
-        };
-        self.tap.note(packet, traced, Some(self.table));
-    }
-
-    /// Tells of datagrams that the network refused; of what, is sealed.
-    #[cold]
-    fn note_refused(&self, batch: &SendBatch) {
-        let path = Locator { socket: batch.socket(), ..Locator::from(batch.destination()) };
-        let verdict = Verdict::Dropped(DropReason::SendFailed);
-        let traced = Traced {
-            path: Some(path),
-            segments: batch.count(),
-            ..Traced::new(Direction::Out, verdict, batch.bytes().len())
-        };
-        self.tap.note(&[], traced, Some(self.table));
-    }
-
     fn punt_packet(&mut self, packet: &[u8], offload: Offload) {
         self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
     }
