@@ -33,15 +33,18 @@ use crate::driver::{Driver, Outer, Stop};
 use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
 use crate::lan::{Lan, LanSettings};
+use crate::log_limit::LogLimit;
 use crate::metrics::Reloads;
 use crate::nat::{Nat, NatSettings, Pace, Port};
 use crate::report::Reporter;
+use crate::report::events::EventKind;
 use crate::resolver::Resolver;
 use crate::resume::Resume;
 use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::{Surroundings, Tls};
+use crate::trace;
 use crate::underlay::Underlay;
 
 type Error = Box<dyn std::error::Error>;
@@ -248,7 +251,7 @@ fn start(
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
-    let reporter = Reporter::new(node_status(config, &parts), &config.members, warnings, clock.now());
+    let mut reporter = Reporter::new(node_status(config, &parts), &config.members, warnings, clock.now());
     let (sender, punts) = mpsc::channel(MAX_PUNTS);
     let ends = parts.sockets.first().zip(parts.devices.first());
     let ends = ends
@@ -292,7 +295,10 @@ fn start(
     if let Err(error) = exporter.listen(config.metrics.listen) {
         return Err(Box::new((host, error.into())));
     }
-    tracing::info!(node = %config.node.name, interface = config.interface.name, port = parts.port, "up");
+    let name = &config.node.name;
+    tracing::info!(node = %name, interface = config.interface.name, port = parts.port, "up");
+    let version = env!("CARGO_PKG_VERSION");
+    reporter.note(EventKind::Started, None, format!("meshd {version}, {name} in mesh {}", config.mesh_name));
     let driver = Driver {
         node,
         published,
@@ -318,6 +324,8 @@ fn start(
         exporter,
         reloads: Reloads::default(),
         pings: BTreeMap::new(),
+        trace: trace::Slot::default(),
+        often: LogLimit::new(),
     };
     Ok((driver, workers))
 }

@@ -1,7 +1,7 @@
 //! The driver: owns the core, feeds it what happens, and carries out what it wants. One task, no locks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use proto::data::{Published, Punt};
@@ -21,8 +21,10 @@ use crate::dataplane::socket::UdpSender;
 use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
+use crate::log_limit::LogLimit;
 use crate::metrics::Reloads;
 use crate::nat::{Nat, NatEvent};
+use crate::report::events::EventKind;
 use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
@@ -30,6 +32,7 @@ use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::sys::heap;
 use crate::tls::Tls;
+use crate::trace;
 
 /// Punts taken in one go before outputs are drained and other inputs get their turn.
 const PUNT_BATCH: usize = 64;
@@ -67,6 +70,19 @@ pub(crate) struct Driver {
     pub(crate) exporter: Exporter,
     pub(crate) reloads: Reloads,
     pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
+    pub(crate) trace: trace::Slot,
+    pub(crate) often: LogLimit<Often>,
+}
+
+/// Lines of the log that others can cause as often as they like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Often {
+    /// A datagram could not be sent there, by error number.
+    NotSent(IpAddr, Option<i32>),
+    /// An ICMP error could not be written.
+    NotWritten,
+    /// A handshake from there was refused.
+    Refused(IpAddr),
 }
 
 /// How this node is reached from outside, as gateways and servers say.
@@ -125,6 +141,7 @@ impl Driver {
     /// When a worker has ended.
     pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
+        self.reporter.note_withheld(&self.host.notes());
         self.tell_links().await;
         self.tell_lans().await;
         self.tell_reach().await;
@@ -141,6 +158,7 @@ impl Driver {
             tokio::select! {
                 signal = stop.wait() => {
                     tracing::info!(signal, "stopping");
+                    self.reporter.note(EventKind::Stopping, None, format!("on {signal}"));
                     break;
                 }
                 Some(error) = self.ended.recv() => return Err(error),
@@ -167,6 +185,7 @@ impl Driver {
                     self.node.handle_candidates(resolved.peer, resolved.candidates, self.clock.now());
                 }
                 event = self.nat.next() => {
+                    self.reporter.note_mapping(&event);
                     self.outer.note(event);
                     self.node.handle_outer(&self.outer.addresses(), self.clock.now());
                 }
@@ -200,13 +219,17 @@ impl Driver {
                     self.node.handle_too_long(destination, transmit.datagram.len(), self.clock.now());
                     continue;
                 }
-                tracing::debug!(address = %transmit.destination, %error, "not sent");
+                if let Some(left_out) = self.often.pass(Often::NotSent(destination.ip(), error.raw_os_error())) {
+                    tracing::debug!(address = %destination, %error, left_out, "not sent");
+                }
                 self.reporter.send_error(transmit.destination, &error);
             }
         }
         while let Some(packet) = self.node.poll_packet() {
-            if let Err(error) = self.device.write(&packet) {
-                tracing::debug!(%error, "ICMP error not written");
+            if let Err(error) = self.device.write(&packet)
+                && let Some(left_out) = self.often.pass(Often::NotWritten)
+            {
+                tracing::debug!(%error, left_out, "ICMP error not written");
             }
         }
         let mut carried = false;
@@ -218,6 +241,7 @@ impl Driver {
             }
             self.handle_event(&event);
         }
+        self.reporter.note_nat_class(self.node.nat_class());
         self.sweep_sockets();
         if carried {
             // What waited for it.
@@ -250,7 +274,9 @@ impl Driver {
             }
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);
-                tracing::warn!(peer, address = %source, %reason, "handshake refused");
+                if let Some(left_out) = self.often.pass(Often::Refused(source.address.ip())) {
+                    tracing::warn!(peer, address = %source, %reason, left_out, "handshake refused");
+                }
             }
             Event::OwnerChanged { prefix, owner, before, condition } => {
                 let (owner, before) = (owner.as_ref().map_or("nobody", name), name(before));
@@ -296,6 +322,15 @@ impl Driver {
                 self.node.remeasure_relays(self.clock.now());
             }
             Call::Ping { name, answer } => self.ping(&name, answer),
+            Call::Events { since, answer } => {
+                let _ = answer.send(self.reporter.events(since));
+            }
+            Call::Follow { since, lease, answer } => {
+                let _ = answer.send(self.reporter.follow(since, lease));
+            }
+            Call::Trace { request, answer } => {
+                let _ = answer.send(self.begin_trace(&request));
+            }
         }
     }
 
@@ -319,7 +354,10 @@ impl Driver {
     /// Tells the core by which addresses this machine may be reached now.
     async fn tell_links(&mut self) {
         match self.host.addresses().await {
-            Ok(addresses) => self.node.handle_links(&addresses, self.clock.now()),
+            Ok(addresses) => {
+                self.reporter.note_addresses(&addresses);
+                self.node.handle_links(&addresses, self.clock.now());
+            }
             Err(error) => {
                 tracing::warn!(%error, "the machine's addresses are unknown");
                 self.node.handle_resume(self.clock.now());
@@ -330,6 +368,11 @@ impl Driver {
     /// The machine slept, or the daemon was stopped: NATs may have forgotten us, peers may have moved, and so may we.
     async fn handle_resume(&mut self) {
         tracing::info!("going on after a stop: every path is probed anew");
+        self.reporter.note(
+            EventKind::Resume,
+            None,
+            "the machine slept, or the daemon was stopped; every path is probed anew",
+        );
         self.ask_anew().await;
     }
 
@@ -352,6 +395,7 @@ impl Driver {
                 if let Err(error) = self.host.reconcile().await {
                     tracing::error!(%error, "routes could not be brought up to date");
                 }
+                self.reporter.note_withheld(&self.host.notes());
                 // It has listed every route of the machine and the mesh.
                 heap::trim();
                 if changes.is_underlay() {

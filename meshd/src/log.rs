@@ -115,6 +115,12 @@ impl Handle {
         (Self(Arc::new(Shared { filter, state: Mutex::new(state), output })), layer)
     }
 
+    /// One whose changes nobody sees, for tests of what is given one.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> Self {
+        Self::new(None, LogLevel::Info, "stderr").0
+    }
+
     /// Takes another configured level. It shows when a change that is in force ends; never while `MESHD_LOG` is set.
     #[allow(dead_code, reason = "for who reads the configuration anew")]
     pub(crate) fn set_level(&self, level: LogLevel) {

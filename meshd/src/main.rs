@@ -10,6 +10,7 @@ mod health;
 mod host;
 mod lan;
 mod log;
+mod log_limit;
 mod metrics;
 mod nat;
 mod report;
@@ -19,7 +20,9 @@ mod spray;
 mod state;
 mod sys;
 mod tls;
+mod trace;
 mod underlay;
+mod wall_time;
 
 /// Wipes whatever is freed. Our own secrets wipe themselves; the key schedules inside ring and the handshake states inside
 /// snow do not, and would lie around in the heap. Nothing is allocated per packet, so this costs nothing there.

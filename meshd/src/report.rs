@@ -2,13 +2,15 @@
 
 mod around;
 mod detail;
+pub(crate) mod events;
+mod happenings;
 mod history;
 mod netcheck;
 mod paths;
 mod shared;
 
 pub(crate) use history::{disconnect_text, spray_text};
-pub(crate) use paths::{reply, via};
+pub(crate) use paths::{reply, text as path_text, via};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,6 +28,7 @@ use crate::host::Host;
 use crate::lan::LanPicture;
 use crate::nat::NatStatus;
 use crate::resolver::Resolved;
+use happenings::Happenings;
 use history::History;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
@@ -75,6 +78,7 @@ pub(crate) struct Reporter {
     /// Where the mesh file says that this node may be dialled.
     public_addresses: Vec<String>,
     history: History,
+    happenings: Happenings,
     unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
     send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
     state_error: Option<String>,
@@ -94,6 +98,7 @@ impl Reporter {
             addresses: members.endpoints.iter().map(addresses).collect(),
             subnets: members.endpoints.iter().filter_map(subnets).collect(),
             history: History::default(),
+            happenings: Happenings::new(),
             unresolved: BTreeMap::new(),
             send_errors: BTreeMap::new(),
             state_error: None,

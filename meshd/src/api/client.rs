@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,12 +43,62 @@ pub(crate) async fn call<T: DeserializeOwned>(
     answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
 }
 
+/// An answer that goes on, line by line.
+pub(crate) struct Lines {
+    body: Incoming,
+    /// What has come and was not taken yet.
+    waiting: Vec<u8>,
+}
+
+/// Asks for an answer that goes on, and waits for its beginning no longer than `limit`.
+pub(crate) async fn lines(
+    socket: &Path,
+    limit: Duration,
+    method: Method,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+) -> Result<Lines, ClientError> {
+    let answer = tokio::time::timeout(limit, open(socket, method, path, body)).await;
+    let response = answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))?;
+    Ok(Lines { body: response.into_body(), waiting: Vec::new() })
+}
+
+impl Lines {
+    /// The next line, as a value; `None` behind the last. Safe to cancel.
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        loop {
+            if let Some(end) = self.waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.waiting.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(protocol);
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    self.waiting.extend_from_slice(&frame.map_err(protocol)?.into_data().unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
 async fn ask<T: DeserializeOwned>(
     socket: &Path,
     method: Method,
     path: &str,
     body: Option<&(impl Serialize + Sync)>,
 ) -> Result<T, ClientError> {
+    let response = open(socket, method, path, body).await?;
+    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(protocol)
+}
+
+/// Asks, and returns an answer that is a success, its body still to come.
+async fn open(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket).await.map_err(|source| {
         if source.kind() == std::io::ErrorKind::PermissionDenied {
             ClientError::Permission(socket.to_owned())
@@ -71,10 +122,10 @@ async fn ask<T: DeserializeOwned>(
         .map_err(protocol)?;
     let response = sender.send_request(request).await.map_err(protocol)?;
     let status = response.status();
-    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
     if status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(protocol);
+        return Ok(response);
     }
+    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
     let failure = serde_json::from_slice::<Failure>(&bytes).map_or_else(|_| status.to_string(), |f| f.error);
     Err(if status == StatusCode::GATEWAY_TIMEOUT { ClientError::Timeout } else { ClientError::Refused(failure) })
 }

@@ -24,10 +24,15 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::detail::PeerReport;
-use super::exporter;
+use super::events::EventLine;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use super::stream::Lease;
+use super::trace::TraceRequest;
+use super::{exporter, live};
 use crate::metrics::Sample;
+use crate::report::events::Following;
+use crate::trace::Tracing;
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -60,6 +65,12 @@ pub(crate) enum Call {
     Metrics(oneshot::Sender<Sample>),
     /// To ask gateways, servers and relays anew.
     Measure,
+    /// What happened after an event.
+    Events { since: Option<u64>, answer: oneshot::Sender<Vec<EventLine>> },
+    /// The same, and what happens from now on; or why not.
+    Follow { since: Option<u64>, lease: Lease, answer: oneshot::Sender<Result<Following, String>> },
+    /// To watch packets; or why not.
+    Trace { request: Box<TraceRequest>, answer: oneshot::Sender<Result<Tracing, String>> },
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
 }
@@ -130,6 +141,8 @@ impl Server {
             .route("/v1/ping", post(ping))
             .route("/v1/metrics", get(exporter::metrics))
             .merge(super::log::routes(log))
+            .route("/v1/events", get(live::events))
+            .route("/v1/trace", post(live::trace))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -165,9 +178,13 @@ where
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(MAX_HEADER).keep_alive(false);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // How it ended is the client's business.
-    let _ = tokio::time::timeout(MAX_CONNECTION, connection).await;
+    let lease = Extension(Lease::default());
+    let service = TowerToHyperService::new(router.layer(lease.clone()));
+    tokio::select! {
+        // How it ended is the client's business.
+        _ = http.serve_connection(TokioIo::new(stream), service) => {}
+        () = lease.ended(MAX_CONNECTION) => {}
+    }
 }
 
 struct SocketFile(PathBuf);

@@ -1,5 +1,6 @@
 //! The command line: what it understands, and what each command does.
 
+mod events;
 mod key;
 mod log;
 mod netcheck;
@@ -8,11 +9,13 @@ mod ping;
 mod show;
 mod status;
 mod text;
+mod trace;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -70,6 +73,14 @@ enum Command {
     /// Show what the daemon logs, or change it while it runs
     #[command(after_help = log::EXAMPLE)]
     Log(log::LogArgs),
+    /// Show what happened: sessions, paths, relays, refusals, addresses, routes
+    #[command(
+        after_help = "Examples:\n  meshd events --since 10m\n  meshd events --follow --peer beijing.edge2\n  meshd events --json | jq 'select(.kind == \"path_lost\")'"
+    )]
+    Events(events::EventsArgs),
+    /// Follow packets on their way through this node, and say what became of each
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::TraceArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -133,6 +144,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
         Command::Log(args) => log::main(&args),
+        Command::Events(args) => events::main(&args),
+        Command::Trace(args) => trace::main(&args),
     };
     match result {
         Ok(code) => code,
@@ -186,12 +199,32 @@ fn check(path: &Path) -> Result {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A span of time as arguments have it (`1500ms`, `10s`, `5m`).
+fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
+    text.parse().map(|config::Period(duration)| duration)
+}
+
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
+    }
+}
+
+/// Writes to standard output for as long as somebody reads: what goes on for long ends with its reader, by [`reader_left`].
+fn print_on(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Makes a success of an end that only means that the reader of standard output has seen enough (`| head`).
+fn reader_left(result: Result) -> Result {
+    let is_left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match result {
+        Err(error) if error.downcast_ref().is_some_and(is_left) => Ok(ExitCode::SUCCESS),
+        other => other,
     }
 }
 

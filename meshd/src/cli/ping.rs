@@ -21,10 +21,10 @@ pub(super) struct PingArgs {
     #[arg(long, short, value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Time between probes
-    #[arg(long, short, default_value = "1s", value_parser = period)]
+    #[arg(long, short, default_value = "1s", value_parser = super::period)]
     interval: Duration,
     /// How long to wait for each reply
-    #[arg(long, short = 'W', default_value = "2s", value_parser = period)]
+    #[arg(long, short = 'W', default_value = "2s", value_parser = super::period)]
     timeout: Duration,
     /// Go on until a reply comes directly, without a relay; fail if none does
     #[arg(long)]
@@ -76,10 +76,6 @@ pub(super) fn main(args: &PingArgs) -> Result {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
-    text.parse().map(|config::Period(duration)| duration)
 }
 
 async fn probe(socket: &Path, name: &str, timeout: Duration) -> std::result::Result<PingReply, ClientError> {

@@ -5,6 +5,7 @@ use proto::id::PeerId;
 use super::LanNews;
 use crate::driver::Driver;
 use crate::host::{DirectWay, Neighbours, PlannedRoute};
+use crate::report::events::EventKind;
 
 impl Driver {
     /// Takes what LAN discovery heard. A key of no endpoint is no neighbour.
@@ -14,7 +15,16 @@ impl Driver {
         let Some(peer) = self.node.peer_of_key(&news.key) else {
             return tracing::debug!(public_key = %news.key, "a neighbour is no endpoint of this mesh");
         };
-        let name = self.node.peer_name(peer).map_or("?", |name| name.as_str());
+        let endpoint = self.node.peer_name(peer);
+        let text = match news.places.first() {
+            Some(place) if !is_known => Some(format!("heard on the LAN at {}", place.address)),
+            Some(_) => None,
+            None => Some("no longer heard on the LAN".to_owned()),
+        };
+        if let Some(text) = text {
+            self.reporter.note(EventKind::Neighbour, endpoint, text);
+        }
+        let name = endpoint.map_or("?", |name| name.as_str());
         match news.places.first() {
             Some(place) if !is_known => tracing::info!(peer = name, address = %place.address, "heard on the LAN"),
             Some(_) => tracing::debug!(peer = name, addresses = ?news.places, "heard elsewhere on the LAN"),

@@ -17,6 +17,7 @@ impl Reporter {
     /// Notes what the core tells of a peer.
     pub(crate) fn note_event(&mut self, node: &Node, event: &Event, now: Instant) {
         self.history.note(node, event, now);
+        self.happenings.note_event(node, event, now);
     }
 
     /// The peer that a name or an address means.

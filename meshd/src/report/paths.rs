@@ -10,7 +10,7 @@ use proto::time::Instant;
 use crate::api::model::{PathLine, PingReply};
 
 /// A path as one text: kind, and the relay's name or the address.
-pub(super) fn text(node: &Node, peer: PeerId, locator: Locator, now: Instant) -> String {
+pub(crate) fn text(node: &Node, peer: PeerId, locator: Locator, now: Instant) -> String {
     match via(node, locator) {
         Some(relay) => format!("{} {relay}", kind(node, peer, locator, now).name()),
         None => format!("{} {}", kind(node, peer, locator, now).name(), locator.address),

@@ -20,6 +20,7 @@ use super::crypto;
 use super::limit::{Limit, Place, Source};
 use super::local::Local;
 use super::pump::{self, End, Patience};
+use crate::log_limit::LogLimit;
 
 /// How long a TLS handshake may take: a few round trips of a bad link.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -77,6 +78,7 @@ fn bind(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListen
 
 async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, port: u16) -> io::Result<()> {
     let (listener, limit) = (TcpListener::from_std(listener)?, Limit::default());
+    let mut log = LogLimit::new();
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -88,13 +90,18 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, port: u16) ->
         };
         // Without a place it is closed at once, before anything was read or made.
         let Some(place) = limit.admit(Source::from(client.ip())) else {
-            tracing::debug!(address = %client, "too many TLS connections");
+            if let Some(left_out) = log.pass(client.ip()) {
+                tracing::debug!(address = %client, left_out, "too many TLS connections");
+            }
             continue;
         };
-        let tls = tls.clone();
+        let (tls, left_out) = (tls.clone(), log.pass(client.ip()));
         tokio::spawn(async move {
             let ended = serve(stream, &tls, &place, port).await;
-            tracing::debug!(address = %client, error = ended.err().map(tracing::field::display), "TLS connection ended");
+            if let Some(left_out) = left_out {
+                let error = ended.err().map(tracing::field::display);
+                tracing::debug!(address = %client, error, left_out, "TLS connection ended");
+            }
         });
     }
 }

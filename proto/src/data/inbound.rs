@@ -3,13 +3,16 @@
 //! check that the inner source belongs to the sender and the inner destination to us; continue the run or begin a new one;
 //! write each run to the device as one packet or super-packet.
 
+mod notes;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{RecvBatch, RecvMeta};
 use super::relay::Forward;
-use super::{Device, DeviceSend, ForwardingTable, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
+use super::trace::{Tap, Verdict};
+use super::{Device, DeviceSend, ForwardingTable, Means, Published, Punt, PuntQueue, SessionRow, Socket, Turn};
 use crate::account::Carried;
 use crate::id::SessionIndex;
 use crate::packet::coalesce::Run;
@@ -23,6 +26,7 @@ use crate::wire::{
     COOKIE_REPLY_LEN, CookieReply, DataHeader, Flags, HEADER_LEN, INITIATION_LEN, MAX_CONTROL, MessageType, OVERHEAD,
     RELAY_HEADER_LEN, RESPONSE_LEN, RelayHeader, TransactionId,
 };
+use notes::note_full;
 
 /// Bytes of one turn, after which the other direction may go first: 16 super-packets.
 const BUDGET: usize = 16 * 61_440;
@@ -52,6 +56,8 @@ pub(super) struct View<'t> {
 }
 
 impl View<'_> {
+    /// Both kinds of turn have it in place.
+    #[inline(always)]
     fn session(&mut self, index: SessionIndex) -> Option<SessionRow> {
         if let Some(row) = self.table.session(index) {
             return Some(row.clone());
@@ -99,15 +105,14 @@ impl Inbound {
         }
     }
 
-    pub(super) fn turn(
+    pub(super) fn turn<T: Tap>(
         &mut self,
         view: &mut View<'_>,
         device: &mut dyn Device,
         socket: &mut dyn Socket,
-        punts: &mut PuntQueue,
-        drops: &DropCounters,
-        now: Instant,
+        means: Means<'_, T>,
     ) -> Turn {
+        let Means { punts, drops, now, tap } = means;
         let mut budget = BUDGET;
         while budget > 0 {
             let count = socket.recv(&mut self.batch);
@@ -117,7 +122,7 @@ impl Inbound {
             let Self { batch, run, run_end, scratch, reported, forward } = self;
             let (metas, memory) = batch.messages();
             let mut message =
-                Message { run, run_end, scratch, reported, forward, memory, device, socket, punts, drops, now };
+                Message { run, run_end, scratch, reported, forward, memory, device, socket, punts, drops, now, tap };
             for (slot, meta) in metas.iter().take(count).enumerate() {
                 budget = budget.saturating_sub(meta.len + MESSAGE_COST);
                 message.handle(slot, *meta, view);
@@ -135,7 +140,7 @@ impl Inbound {
 }
 
 /// The work on one received message.
-struct Message<'w> {
+struct Message<'w, T> {
     run: &'w mut Run,
     run_end: &'w mut Option<(SessionIndex, u64)>,
     scratch: &'w mut [u8],
@@ -147,9 +152,10 @@ struct Message<'w> {
     punts: &'w mut PuntQueue,
     drops: &'w DropCounters,
     now: Instant,
+    tap: T,
 }
 
-impl Message<'_> {
+impl<T: Tap> Message<'_, T> {
     fn handle(&mut self, slot: usize, meta: RecvMeta, view: &mut View<'_>) {
         let start = RecvBatch::slot_start(slot);
         if meta.len == 0 {
@@ -165,20 +171,21 @@ impl Message<'_> {
             match MessageType::of(datagram) {
                 Ok(MessageType::Data) => match DataHeader::parse(datagram) {
                     Ok(header) => self.data(cursor, header, source, view),
-                    Err(_) => self.drop_one(cursor, DropReason::MalformedDatagram),
+                    Err(_) => self.drop_one(cursor, DropReason::MalformedDatagram, source, view),
                 },
                 // A relay's relay would make loops possible.
                 Ok(MessageType::Relayed) if source.channel.is_some() => {
-                    self.drop_one(cursor, DropReason::MalformedDatagram);
+                    self.drop_one(cursor, DropReason::MalformedDatagram, source, view);
                 }
                 Ok(MessageType::Relayed) => self.relayed(cursor, source, view),
                 Ok(kind) => {
                     if let Err(reason) = self.punt(kind, part, source, view) {
                         self.drops.add(reason, 1);
+                        self.note_datagram(part, Verdict::Dropped(reason), source, view);
                     }
                     cursor.skip();
                 }
-                Err(_) => self.drop_one(cursor, DropReason::UnknownType),
+                Err(_) => self.drop_one(cursor, DropReason::UnknownType, source, view),
             }
         }
     }
@@ -186,7 +193,7 @@ impl Message<'_> {
     /// Passes this datagram and those after it on the same channel on to its other end, or takes them as what came from there.
     fn relayed(&mut self, cursor: &mut Cursor, source: Locator, view: &mut View<'_>) {
         let Some(channel) = cursor.peek().and_then(|part| self.channel_of(part)) else {
-            return self.drop_one(cursor, DropReason::MalformedDatagram);
+            return self.drop_one(cursor, DropReason::MalformedDatagram, source, view);
         };
         let row = view.table.channel(channel).cloned();
         let is_foreign = row.as_ref().is_some_and(|row| !row.from.contains(&source.address));
@@ -200,12 +207,17 @@ impl Message<'_> {
             let Some(row) = &row else { continue };
             if is_foreign {
                 self.drops.add(DropReason::RelayForeign, 1);
+                self.note_relayed(part, Verdict::Dropped(DropReason::RelayForeign), (source, row), view);
                 continue;
             }
             let Some(datagram) = self.memory.get(part.start..part.start + part.len) else { return };
             match self.forward.push(row, datagram, self.socket, self.drops, self.now) {
-                Ok(()) => carried += Carried { datagrams: 1, bytes: part.len as u64 },
+                Ok(()) => {
+                    carried += Carried { datagrams: 1, bytes: part.len as u64 };
+                    self.note_relayed(part, Verdict::Forwarded, (source, row), view);
+                }
                 Err(reason) => {
+                    self.note_relayed(part, Verdict::Dropped(reason), (source, row), view);
                     limited += u64::from(matches!(reason, DropReason::RelayLimited | DropReason::RelayTotalLimited));
                     self.drops.add(reason, 1);
                 }
@@ -224,8 +236,11 @@ impl Message<'_> {
         if is_relayed { RelayHeader::parse(datagram).ok().map(|header| header.channel) } else { None }
     }
 
-    fn drop_one(&self, cursor: &mut Cursor, reason: DropReason) {
+    fn drop_one(&self, cursor: &mut Cursor, reason: DropReason, source: Locator, view: &View<'_>) {
         self.drops.add(reason, 1);
+        if let Some(part) = cursor.peek() {
+            self.note_datagram(part, Verdict::Dropped(reason), source, view);
+        }
         cursor.skip();
     }
 
@@ -271,11 +286,11 @@ impl Message<'_> {
     /// Opens this datagram and those after it that are of the same session and lane, under one lock.
     fn data(&mut self, cursor: &mut Cursor, first: DataHeader, source: Locator, view: &mut View<'_>) {
         let Some(row) = view.session(first.receiver) else {
-            return self.drop_one(cursor, DropReason::UnknownSession);
+            return self.drop_one(cursor, DropReason::UnknownSession, source, view);
         };
         let session = Arc::clone(&row.session);
         let Some(mut lane) = session.lane(first.lane) else {
-            return self.drop_one(cursor, DropReason::AuthenticationFailed);
+            return self.drop_one(cursor, DropReason::AuthenticationFailed, source, view);
         };
         let (mut packets, mut bytes, mut opened, mut newest) = (0u64, 0u64, false, false);
         while let Some(part) = cursor.peek() {
@@ -293,12 +308,26 @@ impl Message<'_> {
                     }
                     let inner = Part { start: part.start + HEADER_LEN, len };
                     match self.deliver(inner, &header, &row, view.table) {
-                        Ok(()) => (packets, bytes) = (packets + 1, bytes + len as u64),
-                        Err(reason) => self.drops.add(reason, 1),
+                        Ok(()) => {
+                            (packets, bytes) = (packets + 1, bytes + len as u64);
+                            let verdict = Verdict::Delivered;
+                            self.note_data(Some(inner), verdict, (&header, source), &session, view.table);
+                        }
+                        Err(reason) => {
+                            self.drops.add(reason, 1);
+                            let verdict = Verdict::Dropped(reason);
+                            self.note_data(Some(inner), verdict, (&header, source), &session, view.table);
+                        }
                     }
                 }
-                Err(OpenError::Replayed) => self.drops.add(DropReason::Replayed, 1),
-                Err(OpenError::Authentication) => self.drops.add(DropReason::AuthenticationFailed, 1),
+                Err(error) => {
+                    let reason = match error {
+                        OpenError::Replayed => DropReason::Replayed,
+                        OpenError::Authentication => DropReason::AuthenticationFailed,
+                    };
+                    self.drops.add(reason, 1);
+                    self.note_data(None, Verdict::Dropped(reason), (&header, source), &session, view.table);
+                }
             }
         }
         drop(lane);
@@ -373,6 +402,7 @@ impl Message<'_> {
                 DeviceSend::Sent => false,
                 DeviceSend::Dropped => {
                     self.drops.add(DropReason::DeviceFull, parts.len() as u64);
+                    note_full(self.tap, self.memory, parts);
                     false
                 }
                 DeviceSend::Refused => true,

@@ -15,12 +15,14 @@ mod spread;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::sync::Arc;
 
 use batch::{RecvBatch, SendBatch};
 use inbound::Inbound;
 use outbound::Outbound;
+use trace::{Tap, Tracing, Untraced};
 
 pub(crate) use apart::seal_staged;
 pub use punt::{Punt, PuntQueue};
@@ -73,6 +75,14 @@ pub struct Worker {
     drops: Arc<DropCounters>,
 }
 
+/// What a turn of either half works with besides its table and its two ends.
+struct Means<'t, T> {
+    punts: &'t mut PuntQueue,
+    drops: &'t DropCounters,
+    now: Instant,
+    tap: T,
+}
+
 /// Where a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -102,20 +112,36 @@ impl Worker {
     /// Carries packets from the device to the socket, until one of them has no more or the budget is used up.
     pub fn turn_outbound(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant) -> Turn {
         self.published.refresh(&mut self.table);
-        self.outbound.turn(&self.table, device, socket, &mut self.punts, &self.drops, now)
+        match self.published.trace().get() {
+            None => self.outward(device, socket, now, Untraced),
+            Some(trace) => self.outward(device, socket, now, Tracing { trace: &trace, now }),
+        }
     }
 
     /// Carries datagrams from the socket to the device, until the socket has no more or the budget is used up.
     pub fn turn_inbound(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant) -> Turn {
         self.published.refresh(&mut self.table);
-        let mut view = inbound::View { table: &mut self.table, published: &self.published };
-        self.inbound.turn(&mut view, device, socket, &mut self.punts, &self.drops, now)
+        match self.published.trace().get() {
+            None => self.inward(device, socket, now, Untraced),
+            Some(trace) => self.inward(device, socket, now, Tracing { trace: &trace, now }),
+        }
     }
 
     /// What the worker could not decide, oldest first. Take them all after each turn.
     #[must_use]
     pub fn poll_punt(&mut self) -> Option<Punt> {
         self.punts.pop()
+    }
+
+    fn outward<T: Tap>(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant, tap: T) -> Turn {
+        let means = Means { punts: &mut self.punts, drops: &self.drops, now, tap };
+        self.outbound.turn(&self.table, device, socket, means)
+    }
+
+    fn inward<T: Tap>(&mut self, device: &mut dyn Device, socket: &mut dyn Socket, now: Instant, tap: T) -> Turn {
+        let means = Means { punts: &mut self.punts, drops: &self.drops, now, tap };
+        let mut view = inbound::View { table: &mut self.table, published: &self.published };
+        self.inbound.turn(&mut view, device, socket, means)
     }
 }
 

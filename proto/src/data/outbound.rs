@@ -2,6 +2,8 @@
 //! read a packet or super-packet; find the owner of its destination; find the owner's session; for each segment write it
 //! behind a header into a send batch and seal it there; send the batches when one is full, or when nothing is left to read.
 
+mod notes;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use super::batch::{Destination, MAX_SEND, SendQueue};
 use super::passage::Passage;
-use super::{Device, ForwardingTable, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
+use super::trace::{Tap, Verdict};
+use super::{Device, ForwardingTable, Means, PeerRow, Punt, PuntQueue, Socket, SocketSend, Turn};
 use crate::id::PeerId;
 use crate::packet::checksum;
 use crate::packet::coalesce::FlowKey;
@@ -80,18 +83,17 @@ impl Outbound {
         }
     }
 
-    pub(super) fn turn(
+    pub(super) fn turn<T: Tap>(
         &mut self,
         table: &ForwardingTable,
         device: &mut dyn Device,
         socket: &mut dyn Socket,
-        punts: &mut PuntQueue,
-        drops: &DropCounters,
-        now: Instant,
+        means: Means<'_, T>,
     ) -> Turn {
         self.prune(table);
         let mut budget = BUDGET;
-        let mut context = Context { table, socket, punts, drops, now };
+        let Means { punts, drops, now, tap } = means;
+        let mut context = Context { table, socket, punts, drops, now, tap };
         // What a full socket left here is not added to: a part of it may have gone.
         if !flush(&mut self.queue, &mut context) {
             return Turn::Blocked;
@@ -137,12 +139,13 @@ impl Outbound {
         }
     }
 
-    fn packet(&mut self, rest: &mut Rest, context: &mut Context<'_>) -> Sealed {
+    fn packet<T: Tap>(&mut self, rest: &mut Rest, context: &mut Context<'_, T>) -> Sealed {
         let Some(packet) = self.packet.get_mut(..rest.len) else { return Sealed::All };
         let peer = match route(packet, context.table) {
             Ok(peer) => peer,
             Err(reason) => {
                 context.drops.add(reason, 1);
+                context.note(packet, Verdict::Dropped(reason), None);
                 if matches!(reason, DropReason::NoRoute | DropReason::Denied) {
                     // The core answers with an ICMP error, so that the sender need not wait for its timeout.
                     context.punt_packet(packet, rest.offload);
@@ -152,10 +155,12 @@ impl Outbound {
         };
         let Some(row) = context.table.peer(peer) else {
             if rest.next == 0 {
+                context.note(packet, Verdict::PuntedNoSession, Some(peer));
                 context.punt_packet(packet, rest.offload);
             } else {
                 // The core would send the segments that are gone once more.
                 context.drops.add(DropReason::Unreachable, 1);
+                context.note(packet, Verdict::Dropped(DropReason::Unreachable), Some(peer));
             }
             return Sealed::All;
         };
@@ -164,6 +169,7 @@ impl Outbound {
         }
         let Ok(segments) = Segments::new(packet, &rest.offload) else {
             context.drops.add(DropReason::MalformedPacket, 1);
+            context.note(packet, Verdict::Dropped(DropReason::MalformedPacket), Some(peer));
             return Sealed::All;
         };
         let (segments, fragments) = match Passage::of(&segments, rest.offload, row.fit) {
@@ -181,6 +187,7 @@ impl Outbound {
             }
             Passage::Closed => {
                 // The core cuts it, or tells its sender.
+                context.note(packet, Verdict::PuntedTooLarge, Some(peer));
                 context.punt_packet(packet, rest.offload);
                 return Sealed::All;
             }
@@ -199,13 +206,18 @@ impl Outbound {
         let session = row.sending();
         let Some(held) = lanes.and_then(|lanes| lanes.of(session, lane)) else {
             context.drops.add(DropReason::SessionExhausted, 1);
+            context.note(packet, Verdict::Dropped(DropReason::SessionExhausted), Some(peer));
             return Sealed::All;
         };
         let capabilities = session.capabilities;
         let head = remote.channel.map(|channel| RelayHeader { channel, fragments }.to_bytes());
         let to = Destination { address: remote.address, fragments, socket: remote.socket };
+        let first = T::IS_ON.then(|| held.lane.next_counter());
         let mut sealer = Sealer { row, to, head, capabilities, held, queue: &mut self.queue, offload: rest.offload };
         let sealed = sealer.seal_from(rest.next, &segments, packet, context);
+        if let Some(first) = first {
+            context.note_sealed(packet, &sealer, (first, remote), &sealed);
+        }
         if sealer.held.lane.is_worn() {
             context.punts.push(Punt::Worn { peer }, context.drops);
         }
@@ -214,15 +226,16 @@ impl Outbound {
 }
 
 /// What a turn works with besides its own state.
-struct Context<'t> {
+struct Context<'t, T> {
     table: &'t ForwardingTable,
     socket: &'t mut dyn Socket,
     punts: &'t mut PuntQueue,
     drops: &'t DropCounters,
     now: Instant,
+    tap: T,
 }
 
-impl Context<'_> {
+impl<T: Tap> Context<'_, T> {
     fn punt_packet(&mut self, packet: &[u8], offload: Offload) {
         self.punts.push(Punt::Packet { packet: packet.into(), offload }, self.drops);
     }
@@ -277,8 +290,8 @@ struct Held {
 }
 
 impl Lanes {
-    /// The lane of `session`, claimed now if need be.
-    #[inline]
+    /// The lane of `session`, claimed now if need be. Both kinds of turn have it in place.
+    #[inline(always)]
     fn of(&mut self, session: &Arc<Session>, lane: u8) -> Option<&mut Held> {
         let [last, before] = &mut self.0;
         let is_of = |held: &Option<Held>| held.as_ref().is_some_and(|held| Arc::ptr_eq(held.lane.session(), session));
@@ -328,7 +341,13 @@ enum Step {
 
 impl Sealer<'_> {
     /// Seals segments `first..` into batches, sending them whenever they have no room.
-    fn seal_from(&mut self, first: usize, segments: &Segments<'_>, packet: &[u8], context: &mut Context<'_>) -> Sealed {
+    fn seal_from<T: Tap>(
+        &mut self,
+        first: usize,
+        segments: &Segments<'_>,
+        packet: &[u8],
+        context: &mut Context<'_, T>,
+    ) -> Sealed {
         let count = segments.count();
         let full_len = self.datagram_len(segments, 0);
         let wanted = count.min(fits(full_len));
@@ -429,13 +448,16 @@ pub(super) fn seal(
 }
 
 /// Sends all batches; `false` where the socket is full and the rest must be kept.
-fn flush(queue: &mut SendQueue, context: &mut Context<'_>) -> bool {
+fn flush<T: Tap>(queue: &mut SendQueue, context: &mut Context<'_, T>) -> bool {
     while let Some(first) = queue.unsent().first() {
         let done = match context.socket.send(queue.unsent()) {
             SocketSend::Sent(count) => count.max(1),
             SocketSend::Full => return false,
             SocketSend::Dropped => {
                 context.drops.add(DropReason::SendFailed, first.count() as u64);
+                if T::IS_ON {
+                    context.note_refused(first);
+                }
                 1
             }
         };

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::Spread;
 use super::slots::{Chunks, Slots};
+use super::trace::TraceSwitch;
 use crate::account::{Account, Carried};
 use crate::handshake::Mac1;
 use crate::id::{PeerId, SessionIndex};
@@ -205,29 +206,38 @@ impl ForwardingTable {
 }
 
 /// Where the core puts its newest table, and workers find it: one atomic pointer.
-pub struct Published(ArcSwap<ForwardingTable>);
+pub struct Published {
+    table: ArcSwap<ForwardingTable>,
+    trace: TraceSwitch,
+}
 
 impl Published {
     /// Starts with `table`.
     #[must_use]
     pub fn new(table: Arc<ForwardingTable>) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::new(table)))
+        Arc::new(Self { table: ArcSwap::new(table), trace: TraceSwitch::default() })
     }
 
     /// Replaces the table.
     pub fn store(&self, table: Arc<ForwardingTable>) {
-        self.0.store(table);
+        self.table.store(table);
     }
 
     /// The newest table.
     #[must_use]
     pub fn load(&self) -> Arc<ForwardingTable> {
-        self.0.load_full()
+        self.table.load_full()
+    }
+
+    /// Where the shell says which packets it wants to watch.
+    #[must_use]
+    pub const fn trace(&self) -> &TraceSwitch {
+        &self.trace
     }
 
     /// Brings `table` up to date; returns whether it changed. One atomic load where it did not.
     pub fn refresh(&self, table: &mut Arc<ForwardingTable>) -> bool {
-        let newest = self.0.load();
+        let newest = self.table.load();
         let changed = !Arc::ptr_eq(&newest, table);
         if changed {
             *table = Arc::clone(&newest);

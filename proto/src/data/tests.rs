@@ -22,6 +22,8 @@ use crate::session::Session;
 use crate::stats::DropReason;
 use crate::wire::{Capabilities, DataHeader, HEADER_LEN, Suite};
 
+mod trace;
+
 const PARTIAL: Offload = Offload { gso: Gso::None, segment_size: 0, partial_checksum: true };
 
 /// Alice, peer 0 of everybody, and how her peers see her.

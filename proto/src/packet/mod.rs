@@ -2,7 +2,8 @@
 //!
 //! `layout` finds the headers, `checksum` fills the checksum fields, `segment` takes the kernel's super-packets apart
 //! for the sender, `coalesce` puts them together again for the receiver, `vnet` says to the TUN device what is left undone
-//! in a packet, `icmp` says no to an inner sender, and `mss` and `fragment` make packets fit a narrow path.
+//! in a packet, `icmp` says no to an inner sender, `mss` and `fragment` make packets fit a narrow path, and `tuple` tells who talks
+//! to whom.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod checksum;
@@ -13,6 +14,7 @@ pub mod icmp;
 pub mod layout;
 pub mod mss;
 pub mod segment;
+pub mod tuple;
 pub mod vnet;
 
 /// The largest IP packet, and so the largest super-packet: 65,535 bytes (RFC 791 §3.1).

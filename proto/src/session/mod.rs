@@ -216,6 +216,12 @@ impl TxLane {
         self.next >= REKEY_AFTER_MESSAGES
     }
 
+    /// The counter of the next datagram, the lane in its top byte.
+    #[must_use]
+    pub const fn next_counter(&self) -> u64 {
+        ((self.lane as u64) << 56) | self.next
+    }
+
     /// Seals a datagram in place: writes the header to the first [`HEADER_LEN`] bytes, encrypts what follows up to the last
     /// [`TAG_LEN`] bytes, and writes the tag there.
     ///

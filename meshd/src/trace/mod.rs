@@ -1,0 +1,202 @@
+//! `POST /v1/trace`: packets on their way through the workers, told to one client for a while.
+//!
+//! Workers copy what matches into a bounded channel and never wait; the answer's body takes it from there, at the pace of its
+//! client. One trace runs at a time, so that what it costs the workers has a bound.
+
+mod line;
+
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::stream::{self, Stream};
+use ipnet::IpNet;
+use proto::data::Published;
+use proto::data::trace::{Fate, Trace, TraceFilter, TraceProtocol, TraceSink, Traced};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::api;
+use crate::api::trace::{EndLine, Protocol, TraceLine, TraceRequest};
+use crate::driver::Driver;
+use line::Names;
+
+/// Packets that wait for the client: some 300 KB, and 2 MB where whole packets are asked for.
+const MAX_WAITING: usize = 1_024;
+
+/// Packets of one piece of the answer.
+const BATCH: usize = 64;
+
+/// What is copied of a packet where its bytes are not asked for: enough for its headers.
+const HEADERS: usize = 128;
+
+/// How long a trace lasts unless it is said.
+const USUAL: Duration = Duration::from_secs(10);
+
+/// How long it lasts at most.
+pub(crate) const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// The trace that runs, if one does.
+#[derive(Default)]
+pub(crate) struct Slot(Weak<Running>);
+
+/// Ends the trace when it is dropped.
+struct Running(Arc<Published>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.trace().set(None);
+    }
+}
+
+/// The workers' end of the channel.
+struct Sink {
+    packets: mpsc::Sender<Traced>,
+    lost: Arc<AtomicU64>,
+}
+
+impl TraceSink for Sink {
+    fn take(&self, traced: Traced) {
+        if self.packets.try_send(traced).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A trace that has begun, and ends when this is dropped.
+pub(crate) struct Tracing {
+    packets: mpsc::Receiver<Traced>,
+    lost: Arc<AtomicU64>,
+    names: Names,
+    left: u64,
+    until: Instant,
+    told: u64,
+    told_lost: u64,
+    running: Option<Arc<Running>>,
+}
+
+impl Driver {
+    /// Begins a trace.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or that another trace runs.
+    pub(crate) fn begin_trace(&mut self, request: &TraceRequest) -> Result<Tracing, String> {
+        if self.trace.0.strong_count() > 0 {
+            return Err("another trace is running; try again when it has ended".to_owned());
+        }
+        let peer = request.peer.as_deref().map(|name| self.reporter.find(&self.node, name)).transpose()?;
+        let filter = TraceFilter { peer, ..filter(request)? };
+        let names = Names::new(&self.node, self.reporter.names(&self.node), self.clock, request.snap.is_some());
+        let (sender, packets) = mpsc::channel(MAX_WAITING);
+        let lost = Arc::<AtomicU64>::default();
+        let sink = Sink { packets: sender, lost: Arc::clone(&lost) };
+        let trace = Trace::new(filter, request.snap.unwrap_or(HEADERS).max(HEADERS), Box::new(sink));
+        self.published.trace().set(Some(Arc::new(trace)));
+        let running = Arc::new(Running(Arc::clone(&self.published)));
+        self.trace = Slot(Arc::downgrade(&running));
+        Ok(Tracing {
+            packets,
+            lost,
+            names,
+            left: request.count.unwrap_or(u64::MAX),
+            until: Instant::now() + duration(request),
+            told: 0,
+            told_lost: 0,
+            running: Some(running),
+        })
+    }
+}
+
+/// How long a trace lasts.
+pub(crate) fn duration(request: &TraceRequest) -> Duration {
+    request.for_ms.map_or(USUAL, Duration::from_millis).min(LONGEST)
+}
+
+fn filter(request: &TraceRequest) -> Result<TraceFilter, String> {
+    let sample = request.sample.unwrap_or(1);
+    Ok(TraceFilter {
+        peer: None,
+        host: request.host.as_deref().map(host).transpose()?,
+        port: request.port,
+        protocol: request.protocol.map(|protocol| match protocol {
+            Protocol::Tcp => TraceProtocol::Tcp,
+            Protocol::Udp => TraceProtocol::Udp,
+            Protocol::Icmp => TraceProtocol::Icmp,
+        }),
+        fate: if request.drops { Fate::Dropped } else { Fate::Any },
+        sample: NonZeroU64::new(sample).ok_or("a sample is one of at least 1")?,
+    })
+}
+
+fn host(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    parsed.ok_or_else(|| format!("{text} is neither an IP address nor a prefix such as 10.1.0.0/16"))
+}
+
+impl Tracing {
+    /// The lines of the answer, in pieces.
+    pub(crate) fn lines(self) -> impl Stream<Item = String> + Send + 'static {
+        stream::unfold(self, |mut tracing| async move { tracing.next().await.map(|lines| (lines, tracing)) })
+    }
+
+    /// What has come since, as lines; `None` behind the last one.
+    async fn next(&mut self) -> Option<String> {
+        self.running.as_ref()?;
+        let mut batch = Vec::new();
+        if self.left > 0 {
+            let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(BATCH);
+            tokio::select! {
+                _ = self.packets.recv_many(&mut batch, room) => {}
+                () = tokio::time::sleep_until(self.until) => self.sweep(&mut batch, room),
+            }
+        }
+        let mut out = String::new();
+        self.left = self.left.saturating_sub(batch.len() as u64);
+        self.told += batch.len() as u64;
+        for traced in &batch {
+            out.push_str(&api::stream::line(&TraceLine::Packet(Box::new(self.names.line(traced)))));
+        }
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > self.told_lost {
+            out.push_str(&api::stream::line(&TraceLine::Lost { count: lost - self.told_lost }));
+            self.told_lost = lost;
+        }
+        if self.left == 0 || (batch.is_empty() && Instant::now() >= self.until) {
+            let reason = if self.left == 0 { "count" } else { "time" }.to_owned();
+            out.push_str(&api::stream::line(&TraceLine::End(EndLine { reason, packets: self.told, lost })));
+            self.running = None;
+        }
+        Some(out)
+    }
+
+    /// The time is over: nothing more is taken, and what waits is still told.
+    fn sweep(&mut self, batch: &mut Vec<Traced>, room: usize) {
+        if let Some(running) = &self.running {
+            running.0.trace().set(None);
+        }
+        batch.extend(std::iter::from_fn(|| self.packets.try_recv().ok()).take(room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_prefix_and_anything_else_is_told() {
+        assert_eq!(host("10.1.0.0/16"), Ok("10.1.0.0/16".parse().unwrap()));
+        assert_eq!(host("fd00::1"), Ok("fd00::1/128".parse().unwrap()));
+        assert!(host("beijing").unwrap_err().contains("neither an IP address nor a prefix"));
+    }
+
+    #[test]
+    fn a_trace_lasts_no_longer_than_five_minutes_whatever_is_asked_for() {
+        let asked = |for_ms| duration(&TraceRequest { for_ms, ..TraceRequest::default() });
+        assert_eq!(
+            [asked(None), asked(Some(1_500)), asked(Some(u64::MAX))],
+            [USUAL, Duration::from_millis(1_500), LONGEST]
+        );
+    }
+}
