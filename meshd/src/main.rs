@@ -15,6 +15,7 @@ mod resolver;
 mod resume;
 mod spray;
 mod state;
+mod supervisor;
 mod sys;
 mod tls;
 mod underlay;
