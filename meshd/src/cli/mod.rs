@@ -2,6 +2,8 @@
 
 mod key;
 mod netcheck;
+#[cfg(test)]
+mod pages;
 mod peer;
 mod ping;
 mod status;
