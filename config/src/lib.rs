@@ -19,6 +19,7 @@ mod load;
 mod mesh;
 mod model;
 mod node;
+mod owner;
 mod paths;
 mod rate;
 mod read;
@@ -36,6 +37,7 @@ pub use model::{
     ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, SessionConfig,
     StateConfig,
 };
+pub use owner::give_to_owner;
 pub use rate::{Rate, RateError};
 pub use suggest::nearest;
 
