@@ -55,7 +55,7 @@ make_system() {
     tar=$out/system-$codename.tar
     if [[ ! -e $tar ]]; then
         say "making a Debian $codename system to try it in"
-        mmdebstrap --quiet --mode="$mode" --variant=minbase --include=adduser,dbus,iproute2,systemd,systemd-sysv "$codename" \
+        mmdebstrap --quiet --mode="$mode" --format=tar --variant=minbase --include=adduser,dbus,iproute2,systemd,systemd-sysv "$codename" \
             "$tar.new"
         mv "$tar.new" "$tar"
     fi
