@@ -19,11 +19,10 @@ pub fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     if owner.uid() == 0 {
         return Ok(());
     }
-    let given = fchown(file, Some(owner.uid()), Some(owner.gid()));
-    given.or_else(|error| match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => Ok(()),
-        _ => Err(error),
-    })
+    let unknown =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied);
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+        .or_else(|error| if unknown(&error) { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Writer {
     /// A table begins. One that was there already is a further example.
     fn section(&mut self, line: &str) {
         if self.sections.insert(line.to_owned()) {
-            let _ = write!(self.page, ".SH {}\n", escaped(line));
+            let _ = writeln!(self.page, ".SH {}", escaped(line));
         }
     }
 
