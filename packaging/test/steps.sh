@@ -65,6 +65,8 @@ keys_belong_to_the_service() {
     write_configuration
     meshd config check >/dev/null
     runuser -u meshd -- meshd config check >/dev/null
+    cp "$configuration" /root/good.toml
+    cp /var/lib/meshd/private.key /root/key
 }
 
 runs_under_systemd() {
@@ -107,7 +109,6 @@ upgrades() {
 
 an_upgrade_leaves_running_what_a_bad_configuration_would_stop() {
     before=$(systemctl show -P MainPID meshd)
-    cp "$configuration" /root/good.toml
     echo "nonsense = 1" >>"$configuration"
     said=$(dpkg -i "$new" 2>&1)
     grep -q "systemctl restart meshd" <<<"$said" || fail "does not say what to do: $said"
@@ -141,10 +142,24 @@ purged_it_leaves_nothing() {
     equal "$(remains)" "" "left after the purge"
 }
 
+# Key and configuration are there already, from a daemon that root ran by hand.
+takes_over_from_root() {
+    install -d -m 0700 /etc/meshd /var/lib/meshd
+    (umask 077 && cp /root/key /var/lib/meshd/private.key)
+    cp /root/good.toml "$configuration"
+    dpkg -i "$old" >/dev/null 2>&1
+    equal "$(stat -c %U /var/lib/meshd/private.key)" meshd "the key's owner"
+    runuser -u meshd -- meshd config check >/dev/null || fail "the configuration is closed to the daemon"
+    ! boots || systemctl is-active --quiet meshd || fail "does not start with a configuration that was there"
+    dpkg -P meshd >/dev/null 2>&1
+}
+
 policy_is_obeyed() {
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod 755 /usr/sbin/policy-rc.d
-    mkdir -p /etc/meshd
+    install -d /etc/meshd
+    install -d -m 0700 /var/lib/meshd
+    (umask 077 && cp /root/key /var/lib/meshd/private.key)
     cp /root/good.toml "$configuration"
     dpkg -i "$new" >/dev/null 2>&1
     ! systemctl is-active --quiet meshd || fail "starts against policy-rc.d"
@@ -174,5 +189,6 @@ upgrades
 ! boots || an_upgrade_leaves_running_what_a_bad_configuration_would_stop
 removed_it_leaves_configuration_and_key
 purged_it_leaves_nothing
+takes_over_from_root
 ! boots || policy_is_obeyed
 echo PASSED
