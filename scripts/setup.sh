@@ -5,7 +5,14 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program and the packages that bring it
 needed="cc:gcc,libc6-dev ip:iproute2 ping:iputils-ping nft:nftables iperf3:iperf3 ethtool:ethtool tcpdump:tcpdump ps:procps
-        unshare:util-linux nsenter:util-linux script:bsdutils"
+        unshare:util-linux nsenter:util-linux script:bsdutils setpriv:util-linux
+        dpkg-shlibdeps:dpkg-dev lintian:lintian mmdebstrap:mmdebstrap systemd-analyze:systemd"
+# Who tries the package: an ordinary user with subordinate ids, or root, also under systemd.
+if ((EUID == 0)); then
+    needed+=" systemd-nspawn:systemd-container"
+else
+    needed+=" newuidmap:uidmap"
+fi
 
 missing=()
 for entry in $needed; do

@@ -11,6 +11,7 @@ use proto::id::{PresharedKey, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::file::cause;
+use crate::owner::give_to_owner;
 
 /// Longest key file in bytes: a key has 44 characters, and blanks around it do no harm.
 const LONGEST: u64 = 512;
@@ -68,13 +69,16 @@ impl KeyFileError {
             Self::NotAFile(_) => Some("name a file that holds a key".to_owned()),
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Content(_) => Some("restore it, or make a new one with `meshd key generate`".to_owned()),
+            Self::Io { action: "read", path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("it must belong to the user that runs this: chown meshd {}", path.display()))
+            }
             Self::Io { .. } => None,
         }
     }
 }
 
 /// Writes a new private key file with mode 0600, and makes its folder with mode 0700 where there is none. Both are on
-/// disk when this returns.
+/// disk when this returns. Made by root in another user's folder, the file is that user's.
 ///
 /// # Errors
 /// [`KeyFileError::Exists`] where there is something of this name; [`KeyFileError::Io`] where the system refuses. No
@@ -92,7 +96,8 @@ pub fn generate_file(path: &Path, secret: &SecretKey) -> Result<(), KeyFileError
     };
     let mut text = secret.to_base64();
     text.push('\n');
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let given = give_to_owner(&file, folder);
+    let written = given.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
     // Without the folder's fsync, a power cut may take the name and leave the node without the key that its mesh knows.
     written.and_then(|()| File::open(folder)?.sync_all()).map_err(|source| {
         let _ignored = std::fs::remove_file(path);

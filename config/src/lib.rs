@@ -24,6 +24,7 @@ mod metrics;
 mod model;
 mod node;
 mod note;
+mod owner;
 mod paths;
 mod rate;
 mod read;
@@ -45,6 +46,7 @@ pub use model::{
     RelayConfig, SessionConfig, StateConfig,
 };
 pub use note::{Origin, Setting, Value};
+pub use owner::give_to_owner;
 pub use rate::{Rate, RateError};
 pub use show::{Extent, Shown, show};
 pub use suggest::nearest;

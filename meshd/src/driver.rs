@@ -30,6 +30,7 @@ use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
 use crate::spray::Spray;
 use crate::state::TimestampFile;
+use crate::supervisor;
 use crate::sys::heap;
 use crate::tls::Tls;
 use crate::trace;
@@ -145,6 +146,8 @@ impl Driver {
         self.tell_links().await;
         self.tell_lans().await;
         self.tell_reach().await;
+        let mut watchdog = supervisor::watchdog();
+        supervisor::ready();
         loop {
             self.drain();
             self.route_neighbours().await;
@@ -194,8 +197,10 @@ impl Driver {
                 news = self.health.next() => self.handle_host_news(news).await,
                 relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
+                () = watchdog.due() => watchdog.ping(self.node.connected()),
             }
         }
+        supervisor::stopping();
         self.node.handle_shutdown(self.clock.now());
         self.drain();
         Ok(())

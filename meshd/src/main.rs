@@ -18,6 +18,7 @@ mod resolver;
 mod resume;
 mod spray;
 mod state;
+mod supervisor;
 mod sys;
 mod tls;
 mod trace;

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::binary;
 use crate::host::{Done, Host};
+use crate::service;
 use crate::status::Status;
 use crate::wait::{wait_for, wait_until};
 
@@ -41,10 +42,19 @@ impl Daemon {
     /// When the binary is missing.
     #[must_use]
     pub fn spawn(name: &str, host: &Host, folder: &Path) -> Self {
+        Self::spawn_with(name, host, folder, &[])
+    }
+
+    /// As [`Daemon::spawn`], with these variables in its environment.
+    ///
+    /// # Panics
+    /// When the binary is missing.
+    #[must_use]
+    pub fn spawn_with(name: &str, host: &Host, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let log = folder.join("log");
         let sink = OpenOptions::new().create(true).append(true).open(&log).expect("open the log");
-        let mut command = Command::new(binary::meshd());
-        command.args(["up", "--config"]).arg(folder.join("meshd.toml"));
+        let mut command = service::meshd(folder);
+        command.args(["up", "--config"]).arg(folder.join("meshd.toml")).envs(variables.iter().copied());
         command.stdout(sink.try_clone().expect("a second handle")).stderr(sink);
         let started = Instant::now();
         let child = host.spawn(&mut command);

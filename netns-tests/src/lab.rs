@@ -1,6 +1,7 @@
 //! A test body in namespaces of its own, and the network that it builds there.
 
 use std::any::type_name;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::figure;
 use crate::host::Host;
 use crate::sandbox;
+use crate::service;
 
 /// How long a lab may take when its test names no limit of its own.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -38,13 +40,27 @@ pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
 /// When the body panics, or takes longer than `limit`, or namespaces cannot be made.
 #[track_caller]
 pub fn in_lab_for<F: FnOnce(&Lab)>(limit: Duration, body: F) {
+    run(limit, body, |program| Ok(sandbox::way()?.command(program)));
+}
+
+/// Runs `body` as [`in_lab_for`] does, in a lab whose daemons run as the package's unit runs them: see [`service`].
+///
+/// # Panics
+/// As [`in_lab_for`].
+#[track_caller]
+pub fn in_service_lab<F: FnOnce(&Lab)>(limit: Duration, body: F) {
+    run(limit, body, |program| Ok(service::command(sandbox::way_for_users()?, program)));
+}
+
+#[track_caller]
+fn run<F: FnOnce(&Lab)>(limit: Duration, body: F, command: fn(&OsStr) -> Result<Command, String>) {
     if sandbox::is_inside() {
         sandbox::prepare();
         sandbox::end_with_stdin();
         body(&Lab::new());
         println!("{FINISHED}");
     } else {
-        run_again(test_name(type_name::<F>()), limit);
+        run_again(test_name(type_name::<F>()), limit, command);
     }
 }
 
@@ -55,13 +71,12 @@ fn test_name(closure: &str) -> &str {
 }
 
 #[track_caller]
-fn run_again(name: &str, limit: Duration) {
-    let way = sandbox::way().unwrap_or_else(|reason| panic!("{reason}"));
+fn run_again(name: &str, limit: Duration, command: fn(&OsStr) -> Result<Command, String>) {
     let program = std::env::current_exe().expect("the test binary knows its path");
     // A file, not a pipe: nobody has to read it while the lab runs. It has no name, so it is gone when we are.
     let mut output = tempfile::tempfile().expect("a file for the lab's output");
-    let mut child = way
-        .command(program.as_os_str())
+    let mut child = command(program.as_os_str())
+        .unwrap_or_else(|reason| panic!("{reason}"))
         .args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads", "1"])
         .stdin(Stdio::piped())
         .stdout(output.try_clone().expect("a second handle"))

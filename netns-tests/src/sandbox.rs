@@ -34,11 +34,33 @@ impl Way {
         if self == Self::User {
             command.args(["--user", "--map-root-user"]);
         }
-        // Debian keeps `nft` where the PATH of a plain user does not lead.
-        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-        command.args(NAMESPACES).arg(program).env(INSIDE, "1").env("PATH", path);
-        command
+        finish(command, program)
     }
+
+    /// The command that runs `program` in fresh namespaces with all capabilities there, but as this user: the namespaces' root is
+    /// somebody else.
+    #[must_use]
+    pub(crate) fn command_as(user: u32, program: &OsStr) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--user", &format!("--map-user={user}"), &format!("--map-group={user}"), "--keep-caps"]);
+        finish(command, program)
+    }
+}
+
+fn finish(mut command: Command, program: &OsStr) -> Command {
+    // Debian keeps `nft` where the PATH of a plain user does not lead.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    command.args(NAMESPACES).arg(program).env(INSIDE, "1").env("PATH", path);
+    command
+}
+
+/// As [`way`], but as root rather without a user namespace, which has no second user.
+///
+/// # Errors
+/// As [`way`].
+pub(crate) fn way_for_users() -> Result<Way, String> {
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && attempt(Way::Root).is_ok() { tun_present(Way::Root) } else { way() }
 }
 
 /// Finds out once how namespaces can be made here.

@@ -4,6 +4,8 @@ mod events;
 mod key;
 mod log;
 mod netcheck;
+#[cfg(test)]
+mod pages;
 mod peer;
 mod ping;
 mod show;

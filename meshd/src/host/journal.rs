@@ -126,6 +126,7 @@ impl Journal {
             let mut text = serde_json::to_vec_pretty(undo)?;
             text.push(b'\n');
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            config::give_to_owner(&file, &self.directory)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
@@ -155,7 +156,9 @@ fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostEr
 fn lock(path: &Path, claim: &Claim) -> Result<Flock<File>, HostError> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    match Flock::lock(file.map_err(during("open", path))?, FlockArg::LockExclusiveNonblock) {
+    let file = file.map_err(during("open", path))?;
+    path.parent().map_or(Ok(()), |folder| config::give_to_owner(&file, folder)).map_err(during("give away", path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let mut sign = || {
                 lock.set_len(0)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::{Asked, Node};
 use crate::id::PeerId;
 use crate::path::{Locator, Origin, PathStatus, SprayStatus};
+use crate::peer::PeerState;
 use crate::time::Instant;
 
 /// One peer in full, beside its [`PeerStatus`](crate::peer::PeerStatus).
@@ -95,6 +96,15 @@ impl Node {
     #[must_use]
     pub fn links(&self) -> &[IpAddr] {
         &self.local
+    }
+
+    /// How many of the peers that policy lets talk to this node have a session, and how many these are.
+    #[must_use]
+    pub fn connected(&self) -> (usize, usize) {
+        let permitted = self.peers.iter().flatten().filter(|peer| peer.permission.is_ok());
+        permitted.fold((0, 0), |(connected, all), peer| {
+            (connected + usize::from(peer.state() == PeerState::Connected), all + 1)
+        })
     }
 
     /// The members that relay, by name.
