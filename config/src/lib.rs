@@ -22,6 +22,7 @@ mod node;
 mod paths;
 mod rate;
 mod read;
+mod reload;
 mod scalar;
 mod shape;
 mod source;
@@ -33,10 +34,11 @@ pub use error::{Problem, Problems};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
-    ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, SessionConfig,
-    StateConfig,
+    ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, ReloadConfig,
+    SessionConfig, StateConfig,
 };
 pub use rate::{Rate, RateError};
+pub use reload::{Baseline, Changes, Class, Key, Tally, class};
 pub use suggest::nearest;
 
 #[cfg(test)]

@@ -294,6 +294,8 @@ fn config(
         api: node.api,
         state: node.state,
         log: node.log,
+        reload: node.reload,
+        selected: true,
         mesh_name: mesh.name,
         members: mesh.members,
         files,

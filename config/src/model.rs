@@ -42,6 +42,10 @@ pub struct Config {
     pub state: StateConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// When it is loaded anew.
+    pub reload: ReloadConfig,
+    /// Whether this machine is to run the node; one that is not stays idle.
+    pub selected: bool,
     /// The name of the mesh; `members.mesh` is derived from it.
     pub mesh_name: String,
     /// Who is in the mesh; this node is among them.
@@ -290,6 +294,13 @@ pub struct StateConfig {
 pub struct LogConfig {
     /// The least severe level that is written.
     pub level: LogLevel,
+}
+
+/// `[reload]`: when the configuration is loaded anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadConfig {
+    /// Whether a change of any of its files is reason enough.
+    pub watch: bool,
 }
 
 /// Severity of a log line, most severe first.

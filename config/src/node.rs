@@ -14,11 +14,11 @@ use crate::health::{self, HealthTable};
 use crate::lan::{self, LanTable};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, PathsConfig,
-    RelayConfig, SessionConfig, StateConfig,
+    RelayConfig, ReloadConfig, SessionConfig, StateConfig,
 };
 use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
-use crate::{address, paths, scalar, shape};
+use crate::{address, paths, reload, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -87,6 +87,7 @@ pub(crate) struct NodeFile {
     pub(crate) api: ApiConfig,
     pub(crate) state: StateConfig,
     pub(crate) log: LogConfig,
+    pub(crate) reload: ReloadConfig,
 }
 
 /// `[node]`, its paths resolved; each path with the offset where the file names it, or its table.
@@ -122,6 +123,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         api: api(reader, root, folder),
         state: state(reader, root, folder),
         log: log(reader, root),
+        reload: reload::read(reader, root),
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "wi
 pub(crate) const API: Shape = one("api", &["socket"]);
 pub(crate) const STATE: Shape = one("state", &["dir"]);
 pub(crate) const LOG: Shape = one("log", &["level"]);
+pub(crate) const RELOAD: Shape = one("reload", &["watch"]);
 pub(crate) const MESH: Shape = one("mesh", &["name"]);
 pub(crate) const ENDPOINT: Shape = Shape {
     name: "endpoint",
@@ -63,14 +64,15 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 13] =
-    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 14] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &RELOAD,
+];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 16] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
-    &ENDPOINT, &COMMUNITY,
+pub(crate) static ALL_TABLES: [&Shape; 17] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &RELOAD,
+    &MESH, &ENDPOINT, &COMMUNITY,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

@@ -66,6 +66,24 @@ fn the_reference_has_every_key_and_no_other() {
 }
 
 #[test]
+fn the_reference_says_of_every_key_when_a_change_takes_effect() {
+    let text = text("reference.toml");
+    let (mut table, mut marked) = ("", BTreeSet::new());
+    for line in text.lines() {
+        if line.starts_with('[') {
+            table = line.trim_matches(['[', ']']);
+        }
+        let Some((key, rest)) = line.trim_start_matches('#').split_once(" = ") else { continue };
+        let Some((_, class)) = rest.rsplit_once("  # ") else { continue };
+        let expected = if crate::class(table, key) == crate::Class::Hot { "hot" } else { "restart" };
+        assert_eq!(class, expected, "{table}.{key}");
+        marked.insert((table, key));
+    }
+    let all = shape::ALL_TABLES.iter().flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key)));
+    assert_eq!(marked, all.collect());
+}
+
+#[test]
 fn the_reference_shows_the_defaults() {
     let folder = Path::new("/etc/meshd");
     let read = |text: &str| {
@@ -84,6 +102,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((shown.nat, shown.relay), (bare.nat, bare.relay));
     assert_eq!((shown.paths, shown.health.config()), (bare.paths, bare.health.config()));
     assert_eq!((shown.dataplane, shown.api, shown.state, shown.log), (bare.dataplane, bare.api, bare.state, bare.log));
+    assert_eq!(shown.reload, bare.reload);
 }
 
 #[test]

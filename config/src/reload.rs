@@ -1,0 +1,392 @@
+//! What a later configuration changes, and what of that a running daemon can take over.
+//!
+//! A [`Baseline`] is what is kept of the configuration that runs: everything but the members, of whom there may be thousands, and
+//! four bytes for each of these, by which it is told whether a record is another.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use proto::id::EndpointName;
+use proto::member::{Community, Members};
+
+use crate::model::{Config, ReloadConfig};
+use crate::read::Reader;
+use crate::{scalar, shape};
+
+/// The keys that count at the next start only. Every other key takes effect with a reload.
+const RESTART: [(&str, &[&str]); 8] = [
+    ("node", &["name", "key_file", "psk_file"]),
+    ("interface", shape::INTERFACE.keys),
+    ("listen", &["port"]),
+    ("paths", &["balance"]),
+    ("dataplane", shape::DATAPLANE.keys),
+    ("api", &["socket"]),
+    ("state", &["dir"]),
+    ("mesh", &["name"]),
+];
+
+/// When a changed key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// With a reload.
+    Hot,
+    /// With the next start.
+    Restart,
+}
+
+/// The class of a key of `meshd.toml` or of a mesh.
+#[must_use]
+pub fn class(table: &str, key: &str) -> Class {
+    let is_listed = RESTART.iter().any(|(listed, keys)| *listed == table && keys.contains(&key));
+    if is_listed { Class::Restart } else { Class::Hot }
+}
+
+/// A key of a table that stands in `meshd.toml` once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The table's name.
+    pub table: &'static str,
+    /// The key's.
+    pub key: &'static str,
+}
+
+impl Key {
+    /// When a change of it takes effect.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        class(self.table, self.key)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.table, self.key)
+    }
+}
+
+/// How many records of a kind are others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// That were not there before.
+    pub added: usize,
+    /// That are there no more.
+    pub removed: usize,
+    /// That are there still, and say something else.
+    pub changed: usize,
+}
+
+impl Tally {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [(self.added, "added"), (self.removed, "removed"), (self.changed, "changed")];
+        let told = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What one configuration changes of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Endpoints of the mesh.
+    pub endpoints: Tally,
+    /// Communities of the mesh.
+    pub communities: Tally,
+    /// Keys that take effect with a reload.
+    pub hot: Vec<Key>,
+    /// Keys that take effect with the next start.
+    pub restart: Vec<Key>,
+    /// Those that make this node another one, so that nothing of the new mesh is meant for the one that runs.
+    pub identity: Vec<Key>,
+}
+
+impl Changes {
+    /// Whether a running daemon has something to take over.
+    #[must_use]
+    pub fn is_any_hot(&self) -> bool {
+        !self.endpoints.is_zero() || !self.communities.is_zero() || !self.hot.is_empty()
+    }
+
+    /// What takes effect with a reload, a line for each.
+    #[must_use]
+    pub fn hot_lines(&self) -> Vec<String> {
+        let tallies = [("endpoints", self.endpoints), ("communities", self.communities)];
+        let tallies = tallies.iter().filter(|(_, tally)| !tally.is_zero());
+        tallies.map(|(what, tally)| format!("{what}: {tally}")).chain(self.hot.iter().map(Key::to_string)).collect()
+    }
+}
+
+/// What is kept of the configuration that runs.
+#[derive(Debug)]
+pub struct Baseline {
+    /// Without endpoints, communities and warnings.
+    config: Config,
+    members: Digests,
+}
+
+impl Baseline {
+    /// What is to be kept of a configuration when everybody has what it needs of it.
+    #[must_use]
+    pub fn of(mut config: Config) -> Self {
+        let members = Digests::of(&config.members);
+        (config.members.endpoints, config.members.communities, config.warnings) = Default::default();
+        Self { config, members }
+    }
+
+    /// The configuration, without endpoints, communities and warnings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What `new` changes; `was_known` tells whether a name was that of an endpoint before.
+    #[must_use]
+    pub fn changes(&self, new: &Config, was_known: impl Fn(&EndpointName) -> bool) -> Changes {
+        let mut changes = Changes { identity: self.identity(new), ..Changes::default() };
+        let keys = differences(&self.config, new).into_iter().filter(|(_, differs)| *differs);
+        let keys: Vec<Key> = keys.map(|(key, _)| key).chain(changes.identity.iter().copied()).collect();
+        (changes.restart, changes.hot) = keys.into_iter().partition(|key| key.class() == Class::Restart);
+        changes.restart.sort_unstable();
+        changes.restart.dedup();
+        if self.members.all != all(&new.members) {
+            changes.endpoints = self.members.endpoints(&new.members, was_known);
+            changes.communities = self.members.communities(&new.members);
+        }
+        changes
+    }
+
+    /// What runs from now on if `new` is taken over: what needs a restart stays as it was.
+    #[must_use]
+    pub fn settle(&self, mut new: Config) -> Config {
+        let old = &self.config;
+        new.interface = old.interface.clone();
+        new.listen.port = old.listen.port;
+        new.paths = old.paths;
+        new.dataplane = old.dataplane.clone();
+        (new.api, new.state) = (old.api.clone(), old.state.clone());
+        new.node.key_file.clone_from(&old.node.key_file);
+        new.node.psk_file.clone_from(&old.node.psk_file);
+        new
+    }
+
+    /// By what it is, not by what its files are called.
+    fn identity(&self, new: &Config) -> Vec<Key> {
+        let (old, node) = (&self.config, &new.node);
+        let is_same_psk = old.node.preshared_key.as_bytes() == node.preshared_key.as_bytes();
+        let parts = [
+            (key("node", "name"), old.node.name != node.name),
+            (key("node", "key_file"), old.node.secret_key.public_key() != node.secret_key.public_key()),
+            (key("node", "psk_file"), !is_same_psk),
+            (key("mesh", "name"), old.members.mesh != new.members.mesh),
+        ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+/// Members in few bytes.
+#[derive(Debug)]
+struct Digests {
+    /// Of everything, so that no change goes unseen.
+    all: u64,
+    /// Of each endpoint, ascending: enough to count with.
+    endpoints: Box<[u32]>,
+    /// Of each community's name, and of all of it.
+    communities: Box<[(u32, u32)]>,
+}
+
+impl Digests {
+    fn of(members: &Members) -> Self {
+        let mut endpoints: Box<[u32]> = members.endpoints.iter().map(short).collect();
+        endpoints.sort_unstable();
+        Self { all: all(members), endpoints, communities: members.communities.iter().map(named).collect() }
+    }
+
+    fn endpoints(&self, new: &Members, was_known: impl Fn(&EndpointName) -> bool) -> Tally {
+        let (mut tally, mut kept) = (Tally::default(), 0);
+        for endpoint in &new.endpoints {
+            if !was_known(&endpoint.name) {
+                tally.added += 1;
+                continue;
+            }
+            kept += 1;
+            tally.changed += usize::from(self.endpoints.binary_search(&short(endpoint)).is_err());
+        }
+        tally.removed = self.endpoints.len().saturating_sub(kept);
+        tally
+    }
+
+    fn communities(&self, new: &Members) -> Tally {
+        let (mut tally, mut kept) = (Tally::default(), 0);
+        for (name, digest) in new.communities.iter().map(named) {
+            match self.communities.iter().find(|(known, _)| *known == name) {
+                None => tally.added += 1,
+                Some((_, before)) => {
+                    kept += 1;
+                    tally.changed += usize::from(*before != digest);
+                }
+            }
+        }
+        tally.removed = self.communities.len().saturating_sub(kept);
+        tally
+    }
+}
+
+/// Whether each key of the tables that are `meshd.toml`'s own has another value.
+fn differences(old: &Config, new: &Config) -> Vec<(Key, bool)> {
+    let mut all = vec![
+        (key("node", "name"), old.node.name != new.node.name),
+        (key("node", "key_file"), old.node.key_file != new.node.key_file),
+        (key("node", "psk_file"), old.node.psk_file != new.node.psk_file),
+        (key("node", "mesh"), old.node.mesh_file != new.node.mesh_file),
+        (key("listen", "port"), old.listen.port != new.listen.port),
+        (key("listen", "tls"), old.listen.tls != new.listen.tls),
+        (key("paths", "balance"), old.paths.balance != new.paths.balance),
+        (key("health", "probe"), old.health.probe != new.health.probe),
+        (key("relay", "rate"), old.relay.rate != new.relay.rate),
+        (key("relay", "member_rate"), old.relay.member_rate != new.relay.member_rate),
+        (key("api", "socket"), old.api.socket != new.api.socket),
+        (key("state", "dir"), old.state.dir != new.state.dir),
+        (key("log", "level"), old.log.level != new.log.level),
+        (key("reload", "watch"), old.reload.watch != new.reload.watch),
+    ];
+    let (was, is) = (&old.interface, &new.interface);
+    all.extend([
+        (key("interface", "name"), was.name != is.name),
+        (key("interface", "mtu"), was.mtu != is.mtu),
+        (key("interface", "table"), was.table != is.table),
+        (key("interface", "mark"), was.mark != is.mark),
+    ]);
+    let (was, is) = (&old.lan, &new.lan);
+    all.extend([
+        (key("lan", "multicast_token"), was.token != is.token),
+        (key("lan", "multicast_address"), was.group4 != is.group4),
+        (key("lan", "multicast_address6"), was.group6 != is.group6),
+        (key("lan", "interval"), was.interval != is.interval),
+        (key("lan", "ttl"), was.ttl != is.ttl),
+        (key("lan", "interfaces"), was.interfaces != is.interfaces),
+        (key("lan", "mode"), was.mode != is.mode),
+        (key("lan", "implicit_community"), was.implicit_community != is.implicit_community),
+    ]);
+    let (was, is) = (&old.nat, &new.nat);
+    all.extend([
+        (key("nat", "port_mapping"), was.port_mapping != is.port_mapping),
+        (key("nat", "stun_servers"), was.stun_servers != is.stun_servers),
+        (key("nat", "punch"), was.punch != is.punch),
+        (key("nat", "spray"), was.spray != is.spray),
+    ]);
+    let (was, is) = (&old.session, &new.session);
+    all.extend([
+        (key("session", "rekey"), was.rekey != is.rekey),
+        (key("session", "idle"), was.idle != is.idle),
+        (key("session", "keepalive"), was.keepalive != is.keepalive),
+    ]);
+    let (was, is) = (&old.dataplane, &new.dataplane);
+    all.extend([
+        (key("dataplane", "workers"), was.workers != is.workers),
+        (key("dataplane", "offload"), was.offload != is.offload),
+        (key("dataplane", "without"), was.without != is.without),
+        (key("dataplane", "cipher"), was.ciphers != is.ciphers),
+    ]);
+    all
+}
+
+/// `[reload]`.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &toml::de::DeTable<'_>) -> ReloadConfig {
+    let section = reader.section(root, &shape::RELOAD);
+    let watch = reader.optional(section, "watch", scalar::switch);
+    ReloadConfig { watch: watch.is_some_and(|watch| watch.value) }
+}
+
+const fn key(table: &'static str, key: &'static str) -> Key {
+    Key { table, key }
+}
+
+fn all(members: &Members) -> u64 {
+    digest(&(&members.endpoints, &members.communities))
+}
+
+fn named(community: &Community) -> (u32, u32) {
+    (short(&community.name), short(community))
+}
+
+/// The operator's own file is no adversary: a hash without a key is enough.
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn short(value: &impl Hash) -> u32 {
+    (digest(value) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    use crate::tests::example;
+
+    fn changes(old: &Config, new: &Config, baseline: &Baseline) -> Changes {
+        let known: BTreeSet<_> = old.members.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+        baseline.changes(new, |name| known.contains(name))
+    }
+
+    #[test]
+    fn every_key_of_the_nodes_tables_is_compared_and_every_listed_one_exists() {
+        let compared: BTreeSet<(&str, &str)> =
+            differences(&example(""), &example("")).iter().map(|(key, _)| (key.table, key.key)).collect();
+        let keys = shape::NODE_TABLES.iter().flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key)));
+        assert_eq!(compared, keys.collect());
+        for (table, keys) in RESTART {
+            let shape = shape::ALL_TABLES.iter().find(|shape| shape.name == table).unwrap();
+            assert!(keys.iter().all(|key| shape.keys.contains(key)), "{table}");
+        }
+    }
+
+    #[test]
+    fn the_same_configuration_changes_nothing() {
+        let (old, new) = (example(""), example(""));
+        let baseline = Baseline::of(example(""));
+        let found = changes(&old, &new, &baseline);
+        assert_eq!(found, Changes::default());
+        assert!(!found.is_any_hot());
+    }
+
+    #[test]
+    fn changes_are_told_by_class_and_counted_by_kind() {
+        let old = example("");
+        let mut new = example("[session]\nkeepalive = \"30s\"\n[interface]\nmtu = 1400\n[listen]\nport = 7000\n");
+        let first = new.members.endpoints.iter().position(|endpoint| endpoint.name != new.node.name).unwrap();
+        new.members.endpoints[first].zone = Some("elsewhere".to_owned());
+        let mut more = new.members.endpoints[first].clone();
+        more.name = "new.one".parse().unwrap();
+        new.members.endpoints.push(more);
+        new.members.communities[0].members.pop();
+        let baseline = Baseline::of(example(""));
+        let found = changes(&old, &new, &baseline);
+        let lines = ["endpoints: 1 added, 1 changed", "communities: 1 changed", "session.keepalive"];
+        assert_eq!(found.hot_lines(), lines);
+        let restart: Vec<String> = found.restart.iter().map(Key::to_string).collect();
+        assert_eq!(restart, ["interface.mtu", "listen.port"]);
+        assert_eq!(found.identity, []);
+        let settled = Baseline::of(baseline.settle(new));
+        assert_eq!((settled.config.interface.mtu, settled.config.listen.port), (None, 6374));
+        assert_eq!(settled.config.session.keepalive, Some(std::time::Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn another_name_of_the_mesh_is_another_identity() {
+        let mut new = example("");
+        new.members.mesh = proto::id::MeshId::from_name("another");
+        let found = changes(&example(""), &new, &Baseline::of(example("")));
+        assert_eq!(found.identity, [key("mesh", "name")]);
+        assert_eq!(found.restart, [key("mesh", "name")]);
+    }
+}
