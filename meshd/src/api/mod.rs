@@ -4,5 +4,6 @@ pub(crate) mod client;
 pub(crate) mod detail;
 pub(crate) mod model;
 pub(crate) mod netcheck;
+pub(crate) mod reload;
 pub(crate) mod server;
 pub(crate) mod shared;

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::detail::PeerReport;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use super::reload::ReloadReport;
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -57,6 +58,8 @@ pub(crate) enum Call {
     Measure,
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
+    /// To load the configuration anew; the answer is what came of it, or everything that is wrong with it.
+    Reload(oneshot::Sender<Result<ReloadReport, String>>),
 }
 
 /// The listening socket, which goes away with its file when dropped.
@@ -123,6 +126,7 @@ impl Server {
             .route("/v1/peers/{name}", get(peer))
             .route("/v1/netcheck", get(netcheck).post(measure))
             .route("/v1/ping", post(ping))
+            .route("/v1/reload", post(reload))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -223,6 +227,18 @@ async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<Ping
         Ok(Ok(Err(error))) => failure(StatusCode::CONFLICT, &error),
         Ok(Err(_)) => stopping(),
         Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "no reply"),
+    }
+}
+
+async fn reload(State(calls): State<mpsc::Sender<Call>>) -> Response {
+    let (answer, result) = oneshot::channel();
+    if calls.send(Call::Reload(answer)).await.is_err() {
+        return stopping();
+    }
+    match result.await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(error)) => failure(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        Err(_) => stopping(),
     }
 }
 

@@ -4,6 +4,7 @@ mod key;
 mod netcheck;
 mod peer;
 mod ping;
+mod reload;
 mod status;
 mod text;
 
@@ -54,6 +55,9 @@ enum Command {
         after_help = "Examples:\n  meshd status\n  meshd status beijing.edge2\n  meshd status --json | jq '.peers[] | select(.state != \"connected\")'"
     )]
     Status(status::StatusArgs),
+    /// Have the daemon load its configuration anew and apply what changed, without a restart
+    #[command(after_help = "Examples:\n  meshd reload\n  meshd reload --json | jq .needs_restart")]
+    Reload(reload::ReloadArgs),
     /// Send probes to a peer through the mesh and show their paths and round trip times
     #[command(
         after_help = "Examples:\n  meshd ping beijing.edge2 --count 5\n  meshd ping beijing.edge2 --until-direct"
@@ -116,6 +120,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Key(KeyCommand::Show { file }) => key::show(&file),
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
         Command::Status(args) => status::main(&args),
+        Command::Reload(args) => reload::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
     };
