@@ -41,10 +41,20 @@ impl Daemon {
     /// When the binary is missing.
     #[must_use]
     pub fn spawn(name: &str, host: &Host, folder: &Path) -> Self {
+        Self::spawn_with(name, host, folder, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Panics
+    /// When the binary is missing.
+    #[must_use]
+    pub fn spawn_with(name: &str, host: &Host, folder: &Path, environment: &[(&str, &str)]) -> Self {
         let log = folder.join("log");
         let sink = OpenOptions::new().create(true).append(true).open(&log).expect("open the log");
         let mut command = Command::new(binary::meshd());
         command.args(["up", "--config"]).arg(folder.join("meshd.toml"));
+        command.envs(environment.iter().copied());
         command.stdout(sink.try_clone().expect("a second handle")).stderr(sink);
         let started = Instant::now();
         let child = host.spawn(&mut command);

@@ -272,7 +272,16 @@ impl Mesh {
     /// When there is no such endpoint, or no binary.
     #[must_use]
     pub fn spawn(&self, name: &str) -> Daemon {
-        Daemon::spawn(name, &self.endpoint(name).host, &self.write(name))
+        self.spawn_with(name, &[])
+    }
+
+    /// The same with more in the daemon's environment.
+    ///
+    /// # Panics
+    /// When there is no such endpoint, or no binary.
+    #[must_use]
+    pub fn spawn_with(&self, name: &str, environment: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn_with(name, &self.endpoint(name).host, &self.write(name), environment)
     }
 
     /// Writes the files of `name`, starts its daemon and waits until it answers.
