@@ -65,10 +65,10 @@ impl Node {
     /// Returns the number of the peer that was here before under this name with another key.
     fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) -> Option<PeerId> {
         let known = self.peer_id(&endpoint.name);
-        let nearness = known.map_or(Nearness::Far, |id| self.nearness(id));
-        let permission = Policy::among_neighbours(permission, nearness);
-        // A new key is a new identity: nothing of the old one may live on.
+        // A new key is a new identity: nothing of the old one may live on, nor is it known to be near.
         let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
+        let nearness = same.map_or(Nearness::Far, |id| self.nearness(id));
+        let permission = Policy::among_neighbours(permission, nearness);
         let Some(id) = same else {
             let gone = known.and_then(|_| self.remove(&endpoint.name, now));
             self.insert(endpoint, permission);
