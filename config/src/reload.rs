@@ -14,7 +14,7 @@ use crate::read::Reader;
 use crate::{scalar, shape};
 
 /// The keys that count at the next start only. Every other key takes effect with a reload.
-const RESTART: [(&str, &[&str]); 8] = [
+pub(crate) const RESTART: [(&str, &[&str]); 8] = [
     ("node", &["name", "key_file", "psk_file"]),
     ("interface", shape::INTERFACE.keys),
     ("listen", &["port"]),
@@ -94,6 +94,8 @@ impl fmt::Display for Tally {
 /// What one configuration changes of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Whether the mesh is another in any way, be it the order of its records.
+    pub is_mesh_other: bool,
     /// Endpoints of the mesh.
     pub endpoints: Tally,
     /// Communities of the mesh.
@@ -110,7 +112,7 @@ impl Changes {
     /// Whether a running daemon has something to take over.
     #[must_use]
     pub fn is_any_hot(&self) -> bool {
-        !self.endpoints.is_zero() || !self.communities.is_zero() || !self.hot.is_empty()
+        self.is_mesh_other || !self.hot.is_empty()
     }
 
     /// What takes effect with a reload, a line for each.
@@ -118,7 +120,12 @@ impl Changes {
     pub fn hot_lines(&self) -> Vec<String> {
         let tallies = [("endpoints", self.endpoints), ("communities", self.communities)];
         let tallies = tallies.iter().filter(|(_, tally)| !tally.is_zero());
-        tallies.map(|(what, tally)| format!("{what}: {tally}")).chain(self.hot.iter().map(Key::to_string)).collect()
+        let mut lines: Vec<String> = tallies.map(|(what, tally)| format!("{what}: {tally}")).collect();
+        if self.is_mesh_other && lines.is_empty() {
+            lines.push("order of the mesh".to_owned());
+        }
+        lines.extend(self.hot.iter().map(Key::to_string));
+        lines
     }
 }
 
@@ -126,7 +133,7 @@ impl Changes {
 #[derive(Debug)]
 pub struct Baseline {
     /// Without endpoints, communities and warnings.
-    config: Config,
+    pub(crate) config: Config,
     members: Digests,
 }
 
@@ -154,7 +161,8 @@ impl Baseline {
         (changes.restart, changes.hot) = keys.into_iter().partition(|key| key.class() == Class::Restart);
         changes.restart.sort_unstable();
         changes.restart.dedup();
-        if self.members.all != all(&new.members) {
+        changes.is_mesh_other = self.members.all != all(&new.members);
+        if changes.is_mesh_other {
             changes.endpoints = self.members.endpoints(&new.members, was_known);
             changes.communities = self.members.communities(&new.members);
         }
@@ -238,7 +246,7 @@ impl Digests {
 }
 
 /// Whether each key of the tables that are `meshd.toml`'s own has another value.
-fn differences(old: &Config, new: &Config) -> Vec<(Key, bool)> {
+pub(crate) fn differences(old: &Config, new: &Config) -> Vec<(Key, bool)> {
     let mut all = vec![
         (key("node", "name"), old.node.name != new.node.name),
         (key("node", "key_file"), old.node.key_file != new.node.key_file),
@@ -303,7 +311,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &toml::de::DeTable<'_>) -> Rel
     ReloadConfig { watch: watch.is_some_and(|watch| watch.value) }
 }
 
-const fn key(table: &'static str, key: &'static str) -> Key {
+pub(crate) const fn key(table: &'static str, key: &'static str) -> Key {
     Key { table, key }
 }
 
@@ -324,69 +332,4 @@ fn digest(value: &impl Hash) -> u64 {
 
 fn short(value: &impl Hash) -> u32 {
     (digest(value) >> 32) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    use crate::tests::example;
-
-    fn changes(old: &Config, new: &Config, baseline: &Baseline) -> Changes {
-        let known: BTreeSet<_> = old.members.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
-        baseline.changes(new, |name| known.contains(name))
-    }
-
-    #[test]
-    fn every_key_of_the_nodes_tables_is_compared_and_every_listed_one_exists() {
-        let compared: BTreeSet<(&str, &str)> =
-            differences(&example(""), &example("")).iter().map(|(key, _)| (key.table, key.key)).collect();
-        let keys = shape::NODE_TABLES.iter().flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key)));
-        assert_eq!(compared, keys.collect());
-        for (table, keys) in RESTART {
-            let shape = shape::ALL_TABLES.iter().find(|shape| shape.name == table).unwrap();
-            assert!(keys.iter().all(|key| shape.keys.contains(key)), "{table}");
-        }
-    }
-
-    #[test]
-    fn the_same_configuration_changes_nothing() {
-        let (old, new) = (example(""), example(""));
-        let baseline = Baseline::of(example(""));
-        let found = changes(&old, &new, &baseline);
-        assert_eq!(found, Changes::default());
-        assert!(!found.is_any_hot());
-    }
-
-    #[test]
-    fn changes_are_told_by_class_and_counted_by_kind() {
-        let old = example("");
-        let mut new = example("[session]\nkeepalive = \"30s\"\n[interface]\nmtu = 1400\n[listen]\nport = 7000\n");
-        let first = new.members.endpoints.iter().position(|endpoint| endpoint.name != new.node.name).unwrap();
-        new.members.endpoints[first].zone = Some("elsewhere".to_owned());
-        let mut more = new.members.endpoints[first].clone();
-        more.name = "new.one".parse().unwrap();
-        new.members.endpoints.push(more);
-        new.members.communities[0].members.pop();
-        let baseline = Baseline::of(example(""));
-        let found = changes(&old, &new, &baseline);
-        let lines = ["endpoints: 1 added, 1 changed", "communities: 1 changed", "session.keepalive"];
-        assert_eq!(found.hot_lines(), lines);
-        let restart: Vec<String> = found.restart.iter().map(Key::to_string).collect();
-        assert_eq!(restart, ["interface.mtu", "listen.port"]);
-        assert_eq!(found.identity, []);
-        let settled = Baseline::of(baseline.settle(new));
-        assert_eq!((settled.config.interface.mtu, settled.config.listen.port), (None, 6374));
-        assert_eq!(settled.config.session.keepalive, Some(std::time::Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn another_name_of_the_mesh_is_another_identity() {
-        let mut new = example("");
-        new.members.mesh = proto::id::MeshId::from_name("another");
-        let found = changes(&example(""), &new, &Baseline::of(example("")));
-        assert_eq!(found.identity, [key("mesh", "name")]);
-        assert_eq!(found.restart, [key("mesh", "name")]);
-    }
 }

@@ -6,6 +6,7 @@ mod input;
 mod lan;
 mod mesh;
 mod node;
+mod reload;
 
 use std::path::Path;
 

@@ -38,6 +38,10 @@ impl Driver {
                 return None;
             }
         };
+        if !config.selected {
+            reloads.outcome(ReloadReport::of("not selected any more: the node stops"), &config);
+            return Some(config);
+        }
         let own = &self.baseline.config().node.name;
         let changes = self.baseline.changes(&config, |name| name == own || self.node.peer_id(name).is_some());
         if !changes.identity.is_empty() {
@@ -48,10 +52,6 @@ impl Driver {
                 ..ReloadReport::default()
             }));
             return None;
-        }
-        if !config.selected {
-            reloads.outcome(ReloadReport::of("not selected any more: the node stops"), &config);
-            return Some(config);
         }
         let config = Box::new(self.baseline.settle(*config));
         let result = self.transact(config, &changes, reloads).await;
@@ -67,16 +67,18 @@ impl Driver {
         changes: &Changes,
         reloads: &mut Reloads,
     ) -> Result<ReloadReport, String> {
-        self.reporter.set_warnings(settings::warnings(&config, &self.facts));
         let report =
             ReloadReport { applied: changes.hot_lines(), needs_restart: names(&changes.restart), notes: Vec::new() };
         if !changes.is_any_hot() {
+            // Where they stand in the file may have changed all the same.
+            self.reporter.set_warnings(settings::warnings(&config, &self.facts));
             return Ok(report);
         }
         let ready = self.prepare(&config, changes)?;
         let plan = settings::plan(&config, self.facts.mtu);
         self.host.reconfigure(&plan).await.map_err(|error| format!("{error}; nothing is changed"))?;
         self.commit(&config, changes, ready).await;
+        self.reporter.set_warnings(settings::warnings(&config, &self.facts));
         reloads.watch(&config);
         reloads.outcome(report.clone(), &config);
         self.baseline = config::Baseline::of(*config);
@@ -104,8 +106,7 @@ impl Driver {
         if let Some(settings) = settings::node(config, &self.facts) {
             self.node.handle_settings(settings, now);
         }
-        let is_mesh = !changes.endpoints.is_zero() || !changes.communities.is_zero();
-        if is_mesh {
+        if changes.is_mesh_other {
             self.commit_mesh(config);
         }
         self.drain();

@@ -48,7 +48,7 @@ impl FileWatch {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             notices.add(folder, changes)?;
         }
-        Ok(Self { files: files.to_vec(), names, notices: notices, due: None })
+        Ok(Self { files: files.to_vec(), names, notices, due: None })
     }
 
     /// Whether it watches others than these.

@@ -1,4 +1,5 @@
 //! Any sequence of pictures of the mesh leaves a node as if the last had been its first; and settings that change take effect.
+#![allow(clippy::unwrap_used, reason = "what the tests share is part of the tests")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -271,8 +272,8 @@ fn a_relay_that_is_removed_is_left_at_once_and_asked_for_nothing() {
     world.send(&edges[0], &edges[1], 1);
     world.run_for(Duration::from_millis(300));
     assert_eq!(world.numbers(&edges[1]), [1]);
-    for round in 0..2 {
-        let (members, now) = (without(&world, &relays[round]), world.now());
+    for (round, relay) in relays.iter().enumerate() {
+        let (members, now) = (without(&world, relay), world.now());
         let node = &mut world.host(&edges[0]).node;
         node.handle_registry(&members, now);
         let id = node.peer_id(&edges[1]).unwrap();
