@@ -38,7 +38,10 @@ type Failure = Box<(Host, Error)>;
 const MAX_PUNTS: usize = 256;
 
 /// A node that is put together, and its workers.
-pub(crate) type Assembled = (Driver, Vec<worker::Handle>);
+pub(crate) type Assembled = (Driver, Workers);
+
+/// The threads that carry packets; they end when this is dropped.
+type Workers = Vec<worker::Handle>;
 
 /// Opens device and sockets, configures the machine, starts the workers. What fails is put back.
 ///
@@ -142,7 +145,7 @@ fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
 }
 
 /// Starts what runs beside the machine's own state, which the driver gets last.
-fn start(config: Config, parts: Parts) -> Result<(impl FnOnce(Host, Watch) -> Driver, Vec<worker::Handle>), Error> {
+fn start(config: Config, parts: Parts) -> Result<(impl FnOnce(Host, Watch) -> Driver, Workers), Error> {
     let (clock, facts) = (Clock::start(), parts.facts);
     let timestamps = TimestampFile::open(&config.state.dir);
     let mut node = new_node(&config, clock, &timestamps, &facts)?;

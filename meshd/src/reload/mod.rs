@@ -143,7 +143,7 @@ impl Reloads {
                 "configuration loaded anew"
             ),
             Err(error) => {
-                tracing::error!(cause = cause.name(), "configuration not loaded, nothing is changed:\n{error}")
+                tracing::error!(cause = cause.name(), "configuration not loaded, nothing is changed:\n{error}");
             }
         }
         for answer in answers {
