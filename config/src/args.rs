@@ -16,8 +16,8 @@ use crate::shape::{self, Shape};
 use crate::{node, suggest};
 
 /// The tables that arguments may set: what makes sense from afar and is taken over without a restart.
-pub(crate) static TABLES: [&Shape; 7] =
-    [&shape::LAN, &shape::NAT, &shape::PATHS, &shape::HEALTH, &shape::RELAY, &shape::SESSION, &shape::LOG];
+pub(crate) static TABLES: [&Shape; 6] =
+    [&shape::LAN, &shape::NAT, &shape::HEALTH, &shape::RELAY, &shape::SESSION, &shape::LOG];
 
 /// The keys of these tables that arguments may not set all the same, and why.
 const WITHHELD: [(&Shape, &str, &str); 2] = [
@@ -26,13 +26,15 @@ const WITHHELD: [(&Shape, &str, &str); 2] = [
 ];
 
 /// Why the other tables of `meshd.toml` are the node's own.
-const OWN: [(&Shape, &str); 7] = [
+const OWN: [(&Shape, &str); 9] = [
     (&shape::NODE, "who a node is and where its keys lie is its own matter"),
     (&shape::INTERFACE, "the interface is made at the start and has to suit the machine"),
     (&shape::LISTEN, "ports are opened at the start and have to be free on the machine"),
     (&shape::DATAPLANE, "threads, offloads and ciphers are set up at the start and have to suit the machine"),
     (&shape::API, "the socket is a file of the machine"),
     (&shape::STATE, "the folder is one of the machine"),
+    (&shape::PATHS, "lanes for several paths are set up at the start"),
+    (&shape::RELOAD, "when its files are read anew is a node's own matter"),
     (&shape::METRICS, "ports are those of the machine"),
 ];
 

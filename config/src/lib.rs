@@ -28,6 +28,7 @@ mod owner;
 mod paths;
 mod rate;
 mod read;
+mod reload;
 mod scalar;
 mod settings;
 mod shape;
@@ -43,11 +44,12 @@ pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
     ListenConfig, LogConfig, LogFormat, LogLevel, Mesh, MetricsConfig, NatConfig, NodeConfig, Offload, PathsConfig,
-    RelayConfig, SessionConfig, StateConfig,
+    RelayConfig, ReloadConfig, SessionConfig, StateConfig,
 };
 pub use note::{Origin, Setting, Value};
 pub use owner::give_to_owner;
 pub use rate::{Rate, RateError};
+pub use reload::{Baseline, Changes, Class, Key, Tally, class};
 pub use show::{Extent, Shown, show};
 pub use suggest::nearest;
 

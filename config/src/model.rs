@@ -44,6 +44,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where metrics are served beside the API socket.
     pub metrics: MetricsConfig,
+    /// When it is loaded anew.
+    pub reload: ReloadConfig,
     /// The name of the mesh; `members.mesh` is derived from it.
     pub mesh_name: String,
     /// Who is in the mesh; this node is among them, and of the others those that are selected.
@@ -314,6 +316,13 @@ pub enum LogFormat {
 pub struct MetricsConfig {
     /// TCP address, always of the loopback interface; `None`: on the API socket only.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[reload]`: when the configuration is loaded anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadConfig {
+    /// Whether a change of any of its files is reason enough.
+    pub watch: bool,
 }
 
 /// Severity of a log line, most severe first.

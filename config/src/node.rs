@@ -12,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{Fault, quote};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NatConfig, Offload, RelayConfig, SessionConfig, StateConfig,
+    NatConfig, Offload, PathsConfig, RelayConfig, ReloadConfig, SessionConfig, StateConfig,
 };
 use crate::note::Value;
 use crate::rate::{self, Rate};
 use crate::read::{Located, Reader, Section};
 use crate::settings::{self, Settings};
-use crate::{address, args, lan, metrics, scalar, shape};
+use crate::{address, args, lan, metrics, paths, reload, scalar, shape};
 
 const KEY_FILE: &str = "/var/lib/meshd/private.key";
 const MESH_FILE: &str = "mesh.toml";
@@ -85,7 +85,9 @@ pub(crate) struct NodeFile {
     pub(crate) dataplane: DataplaneConfig,
     pub(crate) api: ApiConfig,
     pub(crate) state: StateConfig,
+    pub(crate) paths: PathsConfig,
     pub(crate) metrics: MetricsConfig,
+    pub(crate) reload: ReloadConfig,
 }
 
 /// `[node]`, its paths resolved; each path with the offset where the file names it, or its table.
@@ -114,7 +116,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path, m
         dataplane: dataplane(reader, root),
         api: api(reader, root, folder),
         state: state(reader, root, folder),
+        paths: paths::read(reader, root),
         metrics: metrics::read(reader, root),
+        reload: reload::read(reader, root),
     }
 }
 

@@ -9,12 +9,10 @@ use crate::{scalar, shape};
 
 const BALANCES: [(&str, Balance); 2] = [("best", Balance::Best), ("flow", Balance::Flow)];
 
-/// What holds where nobody says anything.
-pub(crate) const PATHS: PathsConfig = PathsConfig { balance: Balance::Best };
-
-/// Reads `[paths]` over what it is.
-pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, paths: &mut PathsConfig) {
+/// Reads `[paths]`.
+pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> PathsConfig {
     let section = reader.section(root, &shape::PATHS);
     let balance = |value: &_| scalar::choice(value, &BALANCES);
-    reader.set(section, "balance", &mut paths.balance, balance, |balance| Value::word(balance, &BALANCES));
+    let show = |balance: &Balance| Value::word(balance, &BALANCES);
+    PathsConfig { balance: reader.value_or(section, "balance", Balance::Best, balance, show) }
 }

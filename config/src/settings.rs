@@ -4,17 +4,16 @@ use toml::de::DeTable;
 
 use crate::health::HealthTable;
 use crate::lan::LanTable;
-use crate::model::{LogConfig, NatConfig, PathsConfig, RelayConfig, SessionConfig};
+use crate::model::{LogConfig, NatConfig, RelayConfig, SessionConfig};
 use crate::note::Origin;
 use crate::read::Reader;
-use crate::{health, lan, node, paths};
+use crate::{health, lan, node};
 
 /// What [`args::TABLES`](crate::args::TABLES) hold, as far as it has been read; built-in defaults where nobody said anything.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) lan: LanTable,
     pub(crate) nat: NatConfig,
-    pub(crate) paths: PathsConfig,
     pub(crate) health: HealthTable,
     pub(crate) relay: RelayConfig,
     pub(crate) session: SessionConfig,
@@ -28,7 +27,6 @@ impl Default for Settings {
         Self {
             lan: LanTable::default(),
             nat: node::NAT,
-            paths: paths::PATHS,
             health: HealthTable::default(),
             relay: node::RELAY,
             session: node::SESSION,
@@ -42,7 +40,6 @@ impl Default for Settings {
 pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, settings: &mut Settings) {
     lan::read(reader, root, &mut settings.lan);
     node::nat(reader, root, &mut settings.nat);
-    paths::read(reader, root, &mut settings.paths);
     health::read(reader, root, &mut settings.health);
     node::relay(reader, root, &mut settings.relay);
     node::sessions(reader, root, settings);

@@ -42,6 +42,7 @@ pub(crate) const API: Shape = one("api", &["socket"]);
 pub(crate) const STATE: Shape = one("state", &["dir"]);
 pub(crate) const LOG: Shape = one("log", &["level", "format"]);
 pub(crate) const METRICS: Shape = one("metrics", &["listen"]);
+pub(crate) const RELOAD: Shape = one("reload", &["watch"]);
 pub(crate) const MESH: Shape = one("mesh", &["name"]);
 /// What every node takes from the mesh, unless it is told otherwise.
 pub(crate) const DEFAULTS: Shape = one("defaults", &["args"]);
@@ -71,17 +72,18 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 14] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &METRICS,
+pub(crate) static NODE_TABLES: [&Shape; 15] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
+    &METRICS, &RELOAD,
 ];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`. It has a `[node]` for each node besides.
 pub(crate) static MESH_TABLES: [&Shape; 5] = [&MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR];
 /// The tables of a mesh file.
 pub(crate) static MESH_FILE_TABLES: [&Shape; 6] = [&MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &NODES, &SELECTOR];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 19] = [
+pub(crate) static ALL_TABLES: [&Shape; 20] = [
     &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
-    &METRICS, &MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR,
+    &METRICS, &RELOAD, &MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

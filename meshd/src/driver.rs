@@ -4,30 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use config::{Baseline, Config};
 use proto::data::{Published, Punt};
 use proto::event::Event;
 use proto::id::PeerId;
 use proto::node::{Node, Transmit};
 use proto::path::Origin;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::exporter::Exporter;
 use crate::api::model::PingReply;
 use crate::api::server::Call;
 use crate::clock::Clock;
+use crate::daemon::Life;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
 use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::log_limit::LogLimit;
-use crate::metrics::Reloads;
 use crate::nat::{Nat, NatEvent};
+use crate::reload::Cause;
 use crate::report::events::EventKind;
 use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
+use crate::settings::Facts;
+use crate::signals::Order;
 use crate::spray::Spray;
 use crate::state::TimestampFile;
 use crate::supervisor;
@@ -50,7 +53,6 @@ pub(crate) struct Driver {
     pub(crate) punts: mpsc::Receiver<Punt>,
     /// Why a worker ended that should not have.
     pub(crate) ended: mpsc::Receiver<std::io::Error>,
-    pub(crate) calls: mpsc::Receiver<Call>,
     pub(crate) sender: UdpSender,
     pub(crate) device: TunWriter,
     pub(crate) host: Host,
@@ -65,14 +67,13 @@ pub(crate) struct Driver {
     pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
     pub(crate) reporter: Reporter,
-    #[allow(dead_code, reason = "for who reads the configuration anew")]
-    pub(crate) log: crate::log::Handle,
-    #[allow(dead_code, reason = "for who reads the configuration anew")]
     pub(crate) exporter: Exporter,
-    pub(crate) reloads: Reloads,
-    pub(crate) pings: BTreeMap<u64, oneshot::Sender<Result<PingReply, String>>>,
+    pub(crate) pings: BTreeMap<u64, (PeerId, oneshot::Sender<Result<PingReply, String>>)>,
     pub(crate) trace: trace::Slot,
     pub(crate) often: LogLimit<Often>,
+    /// What is kept of the configuration, to tell what a later one changes.
+    pub(crate) baseline: Baseline,
+    pub(crate) facts: Facts,
 }
 
 /// Lines of the log that others can cause as often as they like.
@@ -102,45 +103,38 @@ impl Outer {
         }
     }
 
-    fn addresses(&self) -> Vec<(Origin, SocketAddr)> {
+    /// Gateways are asked anew, or not at all.
+    pub(crate) fn forget_mapped(&mut self) {
+        self.mapped.clear();
+    }
+
+    /// So are servers.
+    pub(crate) fn forget_seen(&mut self) {
+        self.reflexive.clear();
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<(Origin, SocketAddr)> {
         let mapped = self.mapped.iter().map(|address| (Origin::Mapped, *address));
         let seen = self.reflexive.values().map(|address| (Origin::Observed, *address));
         mapped.chain(seen).collect()
     }
 }
 
-/// What asks the daemon to stop. From the moment that it exists no such signal ends the process by itself.
-pub(crate) struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Stop {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn wait(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            // The terminal is gone: without this the machine would stay as it is.
-            _ = self.hangup.recv() => "SIGHUP",
-        }
-    }
+/// Why a node does not run any more.
+pub(crate) enum End {
+    /// A signal asked for it.
+    Stopped,
+    /// This configuration takes the place of the one that it ran by, and does not select this machine to run it, or selects it now.
+    Other(Box<Config>),
 }
 
 impl Driver {
-    /// Runs until a signal asks to stop; then says goodbye to the peers. The machine is put back by the caller.
+    /// Runs until a signal asks to stop, or a reload deselects this machine; then says goodbye to the peers. The machine is put back by
+    /// the caller.
     ///
     /// # Errors
     /// When a worker has ended.
-    pub(crate) async fn run(&mut self, stop: &mut Stop) -> std::io::Result<()> {
+    pub(crate) async fn run(&mut self, life: &mut Life) -> std::io::Result<End> {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         self.reporter.note_withheld(&self.host.notes());
         self.tell_links().await;
@@ -148,7 +142,7 @@ impl Driver {
         self.tell_reach().await;
         let mut watchdog = supervisor::watchdog();
         supervisor::ready();
-        loop {
+        let end = loop {
             self.drain();
             self.route_neighbours().await;
             let deadline = self.node.poll_timeout();
@@ -159,10 +153,18 @@ impl Driver {
                 }
             };
             tokio::select! {
-                signal = stop.wait() => {
-                    tracing::info!(signal, "stopping");
-                    self.reporter.note(EventKind::Stopping, None, format!("on {signal}"));
-                    break;
+                order = life.signals.next() => match order {
+                    Order::Stop(signal) => {
+                        tracing::info!(signal, "stopping");
+                        self.reporter.note(EventKind::Stopping, None, format!("on {signal}"));
+                        break End::Stopped;
+                    }
+                    Order::Reload => life.reloads.begin(Cause::Signal, None),
+                },
+                loaded = life.reloads.loaded() => {
+                    if let Some(other) = self.take_over(loaded, &mut life.reloads).await {
+                        break End::Other(other);
+                    }
                 }
                 Some(error) = self.ended.recv() => return Err(error),
                 1.. = self.punts.recv_many(&mut punts, PUNT_BATCH) => {
@@ -182,7 +184,7 @@ impl Driver {
                     self.node.handle_timeout(now);
                 }
                 () = self.resume.wait() => self.handle_resume().await,
-                Some(call) = self.calls.recv() => self.handle_call(call),
+                Some(call) = life.calls.recv() => self.handle_call(call, life),
                 resolved = self.resolver.next() => {
                     self.reporter.resolved(&resolved);
                     self.node.handle_candidates(resolved.peer, resolved.candidates, self.clock.now());
@@ -197,18 +199,17 @@ impl Driver {
                 news = self.health.next() => self.handle_host_news(news).await,
                 relay = self.tls.lost() => self.node.handle_carrier_lost(relay, self.clock.now()),
                 changes = self.watch.changed() => self.handle_changes(changes).await,
-                () = watchdog.due() => watchdog.ping(self.node.connected()),
+                () = watchdog.due() => watchdog.ping(supervisor::Doing::Running(self.node.connected())),
             }
-        }
-        supervisor::stopping();
+        };
         self.node.handle_shutdown(self.clock.now());
         self.drain();
-        Ok(())
+        Ok(end)
     }
 
     /// Carries out what the core wants. The table goes first: a peer may answer a transmit before we come back here, and
     /// the workers must know its session by then.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         if let Some(table) = self.node.poll_table() {
             self.published.store(table);
         }
@@ -298,7 +299,7 @@ impl Driver {
             }
             Event::CarrierWanted { peer } => tracing::debug!(peer = name(peer), "trying TLS"),
             Event::ProbeReply { peer, token, source, rtt } => {
-                if let Some(answer) = self.pings.remove(token) {
+                if let Some((_, answer)) = self.pings.remove(token) {
                     let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));
                 }
             }
@@ -309,16 +310,19 @@ impl Driver {
         Surroundings { nat: self.nat.status(), lan: self.lan.picture() }
     }
 
-    fn handle_call(&mut self, call: Call) {
+    fn handle_call(&mut self, call: Call, life: &mut Life) {
         match call {
             Call::Status(answer) => {
                 let around = self.surroundings();
-                let _ = answer.send(self.reporter.status(&self.node, &self.host, &around, self.clock.now()));
+                let mut status = self.reporter.status(&self.node, &self.host, &around, self.clock.now());
+                status.last_reload = life.reloads.last();
+                let _ = answer.send(status);
             }
+            Call::Reload(answer) => life.reloads.begin(Cause::Call, Some(answer)),
             Call::Peer { name, answer } => {
                 let _ = answer.send(self.reporter.peer(&self.node, &name, self.clock.now()));
             }
-            Call::Metrics(answer) => drop(answer.send(self.sample())),
+            Call::Metrics(answer) => drop(answer.send(Ok(self.sample(life)))),
             Call::NetCheck(answer) => {
                 let _ = answer.send(self.reporter.netcheck(&self.node, &self.surroundings(), self.clock.now()));
             }
@@ -340,15 +344,19 @@ impl Driver {
     }
 
     fn ping(&mut self, name: &str, answer: oneshot::Sender<Result<PingReply, String>>) {
-        self.pings.retain(|_, waiting| !waiting.is_closed());
+        self.pings.retain(|_, (_, waiting)| !waiting.is_closed());
         let result = match self.reporter.find(&self.node, name) {
             Err(error) => Err(error),
             Ok(_) if self.pings.len() >= MAX_PINGS => Err("too many pings wait for replies".to_owned()),
-            Ok(peer) => self.node.probe(peer, self.clock.now()).map_err(|error| format!("{name}: {error}")),
+            Ok(peer) => self
+                .node
+                .probe(peer, self.clock.now())
+                .map(|token| (token, peer))
+                .map_err(|error| format!("{name}: {error}")),
         };
         match result {
-            Ok(token) => {
-                self.pings.insert(token, answer);
+            Ok((token, peer)) => {
+                self.pings.insert(token, (peer, answer));
             }
             Err(error) => {
                 let _ = answer.send(Err(error));

@@ -1,6 +1,7 @@
 //! The meshd daemon and its command line.
 
 mod api;
+mod assembly;
 mod cli;
 mod clock;
 mod daemon;
@@ -8,14 +9,18 @@ mod dataplane;
 mod driver;
 mod health;
 mod host;
+mod idle;
 mod lan;
 mod log;
 mod log_limit;
 mod metrics;
 mod nat;
+mod reload;
 mod report;
 mod resolver;
 mod resume;
+mod settings;
+mod signals;
 mod spray;
 mod state;
 mod supervisor;

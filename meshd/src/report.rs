@@ -23,7 +23,7 @@ use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
 use proto::time::Instant;
 
-use crate::api::model::{Health, NodeStatus, PeerLine, Severity, State, Status};
+use crate::api::model::{Health, Mode, NodeStatus, PeerLine, Severity, State, Status};
 use crate::host::Host;
 use crate::lan::LanPicture;
 use crate::nat::NatStatus;
@@ -106,6 +106,20 @@ impl Reporter {
         }
     }
 
+    /// Takes another mesh, in which those of `gone` have no part. What happened with the others is kept.
+    pub(crate) fn renew(&mut self, node: NodeStatus, members: &Members, gone: &[PeerId]) {
+        let renewed = Self::new(node, members, Vec::new(), self.started);
+        (self.node, self.public_addresses) = (renewed.node, renewed.public_addresses);
+        (self.addresses, self.subnets) = (renewed.addresses, renewed.subnets);
+        self.history.keep(|name| self.addresses.contains_key(name));
+        self.unresolved.retain(|peer, _| !gone.contains(peer));
+    }
+
+    /// Takes what is odd about the configuration; it replaces what was before.
+    pub(crate) fn set_warnings(&mut self, warnings: Vec<String>) {
+        self.warnings = warnings;
+    }
+
     /// Notes what a look-up brought.
     pub(crate) fn resolved(&mut self, resolved: &Resolved) {
         for (name, error) in &resolved.failures {
@@ -182,6 +196,8 @@ impl Reporter {
             shared: shared::lines(node, &self.node.name, now),
             drops: drops.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             health,
+            mode: Mode::Running,
+            last_reload: None,
         }
     }
 

@@ -23,6 +23,8 @@ const MAX_WAITING: usize = 64;
 /// One peer's addresses, in the order of its public addresses.
 pub(crate) struct Resolved {
     pub(crate) peer: PeerId,
+    /// Of the look-up: a peer's number may come to mean another.
+    look_up: u64,
     pub(crate) candidates: Vec<SocketAddr>,
     /// Names that did not resolve, with the reason.
     pub(crate) failures: BTreeMap<String, String>,
@@ -30,15 +32,23 @@ pub(crate) struct Resolved {
 
 /// Running look-ups; they end when this is dropped.
 pub(crate) struct Resolver {
+    sender: mpsc::Sender<Resolved>,
     answers: mpsc::Receiver<Resolved>,
-    tasks: Vec<AbortHandle>,
+    tasks: BTreeMap<PeerId, LookUp>,
+    /// Look-ups so far.
+    count: u64,
 }
 
-impl Drop for Resolver {
+/// A peer's running look-up.
+struct LookUp {
+    number: u64,
+    addresses: Vec<PublicAddress>,
+    task: AbortHandle,
+}
+
+impl Drop for LookUp {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -49,30 +59,49 @@ impl Resolver {
         peer_id: impl Fn(&EndpointName) -> Option<PeerId>,
     ) -> Self {
         let (sender, answers) = mpsc::channel(MAX_WAITING);
-        let mut tasks = Vec::new();
+        let mut resolver = Self { sender, answers, tasks: BTreeMap::new(), count: 0 };
+        resolver.renew(endpoints, peer_id);
+        resolver
+    }
+
+    /// Takes other endpoints. Look-ups of a peer whose addresses are the same go on.
+    pub(crate) fn renew<'e>(
+        &mut self,
+        endpoints: impl Iterator<Item = &'e Endpoint>,
+        peer_id: impl Fn(&EndpointName) -> Option<PeerId>,
+    ) {
+        let mut before = std::mem::take(&mut self.tasks);
         for endpoint in endpoints {
             let named = endpoint.public_addresses.iter().any(|address| matches!(address.host, Host::Name(_)));
-            if let Some(peer) = peer_id(&endpoint.name).filter(|_| named) {
-                let watched = watch(peer, endpoint.public_addresses.clone(), sender.clone());
-                tasks.push(tokio::spawn(watched).abort_handle());
-            }
+            let Some(peer) = peer_id(&endpoint.name).filter(|_| named) else { continue };
+            let same = before.remove(&peer).filter(|look_up| look_up.addresses == endpoint.public_addresses);
+            let look_up = same.unwrap_or_else(|| self.look_up(peer, &endpoint.public_addresses));
+            self.tasks.insert(peer, look_up);
         }
-        Self { answers, tasks }
     }
 
     /// The next answer that differs from the one before it. Pends for ever where there is nothing to resolve.
     pub(crate) async fn next(&mut self) -> Resolved {
-        match self.answers.recv().await {
-            Some(resolved) => resolved,
-            None => std::future::pending().await,
+        loop {
+            let Some(resolved) = self.answers.recv().await else { return std::future::pending().await };
+            if self.tasks.get(&resolved.peer).is_some_and(|look_up| look_up.number == resolved.look_up) {
+                return resolved;
+            }
         }
+    }
+
+    fn look_up(&mut self, peer: PeerId, addresses: &[PublicAddress]) -> LookUp {
+        self.count += 1;
+        let watched = watch(peer, self.count, addresses.to_vec(), self.sender.clone());
+        LookUp { number: self.count, addresses: addresses.to_vec(), task: tokio::spawn(watched).abort_handle() }
     }
 }
 
-async fn watch(peer: PeerId, addresses: Vec<PublicAddress>, answers: mpsc::Sender<Resolved>) {
+async fn watch(peer: PeerId, number: u64, addresses: Vec<PublicAddress>, answers: mpsc::Sender<Resolved>) {
     let (mut last, mut known) = (None, Known::new());
     loop {
-        let resolved = resolve(peer, &addresses, &mut known, look_up).await;
+        let mut resolved = resolve(peer, &addresses, &mut known, look_up).await;
+        resolved.look_up = number;
         let wait = if resolved.failures.is_empty() { INTERVAL } else { RETRY };
         let state = Some((resolved.candidates.clone(), resolved.failures.clone()));
         if state != last {
@@ -102,7 +131,7 @@ async fn resolve<F: Future<Output = io::Result<Vec<SocketAddr>>>>(
     known: &mut Known,
     look_up: impl Fn(String, u16) -> F,
 ) -> Resolved {
-    let mut resolved = Resolved { peer, candidates: Vec::new(), failures: BTreeMap::new() };
+    let mut resolved = Resolved { peer, look_up: 0, candidates: Vec::new(), failures: BTreeMap::new() };
     for PublicAddress { host, port } in addresses {
         match host {
             Host::Ip(ip) => resolved.candidates.push(SocketAddr::new(*ip, *port)),

@@ -14,7 +14,6 @@ pub(crate) fn ready() {
 }
 
 /// Says that the configuration is read anew. [`ready`] must follow, also where the old one stays in use.
-#[expect(dead_code, reason = "a reload calls it")]
 pub(crate) fn reloading() {
     // With the time: systemd from version 253 on tells by it whether this answers its signal.
     match NotifyState::monotonic_usec_now() {
@@ -39,7 +38,16 @@ pub(crate) struct Watchdog {
     /// `None` where nobody watches.
     ticks: Option<Interval>,
     /// The status that systemd shows.
-    said: Option<(usize, usize)>,
+    said: Option<Doing>,
+}
+
+/// What the daemon does, for the status that systemd shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// The node runs: so many peers are connected, of so many.
+    Running((usize, usize)),
+    /// This machine is not selected to run the node.
+    Resting,
 }
 
 impl Watchdog {
@@ -51,15 +59,16 @@ impl Watchdog {
         }
     }
 
-    /// Pings, and says how many peers of how many are connected where that has changed.
-    pub(crate) fn ping(&mut self, peers: (usize, usize)) {
-        if self.said.replace(peers) == Some(peers) {
-            tell(&[NotifyState::Watchdog]);
-        } else {
-            let (connected, all) = peers;
-            let status = format!("{connected} of {all} peers connected");
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+    /// Pings, and says what the daemon does where that has changed.
+    pub(crate) fn ping(&mut self, doing: Doing) {
+        if self.said.replace(doing) == Some(doing) {
+            return tell(&[NotifyState::Watchdog]);
         }
+        let status = match doing {
+            Doing::Running((connected, all)) => format!("{connected} of {all} peers connected"),
+            Doing::Resting => "not selected: nothing runs".to_owned(),
+        };
+        tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
     }
 }
 

@@ -99,18 +99,6 @@ fn a_stop_during_the_start_leaves_the_machine_as_it_was() {
     });
 }
 
-#[test]
-fn a_hang_up_of_the_terminal_leaves_the_machine_as_it_was() {
-    in_lab(|lab| {
-        let site = pair(lab);
-        let before = Snapshot::of(site.edge_host(1));
-        let mut daemon = site.mesh.up(&edge(1));
-        daemon.signal(Signal::SIGHUP);
-        daemon.wait_end(STOP);
-        before.assert_unchanged(site.edge_host(1), "after SIGHUP");
-    });
-}
-
 /// A file system on `folder` with no room for another byte.
 fn fill(lab: &Lab, folder: &std::path::Path) {
     let host = lab.host("filler");

@@ -73,6 +73,11 @@ impl Account {
         Self { meter: Meter::new(rate), sent, received, limited: AtomicU64::new(0) }
     }
 
+    /// Lets the member send `rate` bytes a second from now on.
+    pub(crate) fn set_rate(&self, rate: u64) {
+        self.meter.set_rate(rate);
+    }
+
     /// Takes `len` bytes of the member's share and of everybody's.
     ///
     /// # Errors

@@ -254,7 +254,7 @@ impl Activity {
 #[derive(Debug)]
 pub struct Meter {
     /// Bytes a second.
-    rate: u64,
+    rate: AtomicU64,
     /// When all that was taken so far will have been earned, in nanoseconds of [`Instant`] (generic cell rate algorithm, ITU-T
     /// I.371 annex A).
     earned_at: AtomicU64,
@@ -267,14 +267,19 @@ impl Meter {
     /// A meter that lets `rate` bytes a second pass, and bursts of a quarter of a second.
     #[must_use]
     pub const fn new(rate: u64) -> Self {
-        Self { rate, earned_at: AtomicU64::new(0) }
+        Self { rate: AtomicU64::new(rate), earned_at: AtomicU64::new(0) }
+    }
+
+    /// Lets `rate` bytes a second pass from now on.
+    pub fn set_rate(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Takes `len` bytes if they may pass.
     #[must_use]
     pub fn take(&self, len: u64, now: Instant) -> bool {
         let now = now.as_nanos();
-        let cost = len.saturating_mul(1_000_000_000) / self.rate.max(1);
+        let cost = len.saturating_mul(1_000_000_000) / self.rate.load(Ordering::Relaxed).max(1);
         let earn =
             |at: u64| Some(at.max(now).saturating_add(cost)).filter(|at| *at <= now.saturating_add(METER_BURST_NANOS));
         self.earned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn).is_ok()

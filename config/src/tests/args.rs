@@ -48,11 +48,10 @@ fn each_layer_is_heard_over_the_one_below_it() {
 }
 
 /// A key of each table that arguments may set, with three values that are not its default, and how each is shown.
-const KEYS: [(&str, &str, [&str; 3]); 9] = [
+const KEYS: [(&str, &str, [&str; 3]); 8] = [
     ("session", "keepalive", ["\"20s\"", "\"off\"", "\"1m\""]),
     ("session", "idle", ["\"1m\"", "\"6s\"", "\"1h\""]),
     ("nat", "stun_servers", ["[\"192.0.2.1:1\"]", "[]", "[\"a.example:3478\", \"[fd00::1]:9\"]"]),
-    ("paths", "balance", ["\"flow\"", "\"best\"", "\"flow\""]),
     ("lan", "interval", ["\"7s\"", "\"9s\"", "\"1s\""]),
     ("lan", "interfaces", ["[\"eth*\"]", "[\"wlan?\", \"x\"]", "[\"*\"]"]),
     ("relay", "rate", ["\"2 Gbit/s\"", "\"64 kbit/s\"", "\"1500 kbit/s\""]),
@@ -63,7 +62,7 @@ const KEYS: [(&str, &str, [&str; 3]); 9] = [
 proptest! {
     #[test]
     fn a_value_and_its_origin_are_those_of_the_highest_layer_that_has_it(
-        layers in prop::array::uniform9(prop::array::uniform3(any::<bool>())),
+        layers in prop::array::uniform8(prop::array::uniform3(any::<bool>())),
         dotted in any::<bool>(),
     ) {
         let layer = |number: usize| KEYS.iter().zip(layers).filter(move |(_, has)| has[number]).map(|(key, _)| key);
@@ -177,7 +176,7 @@ fn a_wrong_argument_is_told_as_in_meshd_toml_for_whichever_node_it_is() {
     mesh.toml:10:9: unknown key "keepalve" in [defaults.args.session]; did you mean "keepalive"?
     mesh.toml:11:1: unknown table "sesion" in [defaults.args]; did you mean "session"?
     mesh.toml:12:1: unknown key "keepalive" in [defaults.args]; write session.keepalive
-    mesh.toml:13:1: unknown key "colour" in [defaults.args]; known tables: lan, nat, paths, health, relay, session, log
+    mesh.toml:13:1: unknown key "colour" in [defaults.args]; known tables: lan, nat, health, relay, session, log
     "#);
     assert_snapshot!(said("[node.\"a.two\".args]\nsession.keepalive = 25\nlog.level = \"verbos\"\n[node.\"a.two\".args.nat]\nstun_servers = \"x\"\nspray = 1\n"), @r#"
     mesh.toml:10:21: [node."a.two".args.session] keepalive: must be a duration with a unit, not an integer

@@ -68,6 +68,34 @@ fn the_reference_has_every_key_and_no_other() {
 }
 
 #[test]
+fn the_reference_says_of_every_key_when_a_change_takes_effect() {
+    let text = text("reference.toml");
+    let (mut table, mut marked) = ("", BTreeSet::new());
+    for line in text.lines() {
+        if line.starts_with('[') {
+            table = line.trim_matches(['[', ']']);
+        }
+        let Some((key, rest)) = line.trim_start_matches('#').split_once(" = ") else { continue };
+        let Some((_, class)) = rest.rsplit_once("  # ") else { continue };
+        let expected = if crate::class(table, key) == crate::Class::Hot { "hot" } else { "restart" };
+        assert_eq!(class, expected, "{table}.{key}");
+        marked.insert((table, key));
+    }
+    // What arguments set is of the class of the key that they set.
+    let all = shape::ALL_TABLES.iter().filter(|shape| shape.name != shape::DEFAULTS.name);
+    let all = all.flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key)));
+    assert_eq!(marked, all.collect());
+}
+
+#[test]
+fn whatever_the_mesh_may_set_takes_effect_with_a_reload() {
+    let all = shape::ALL_TABLES.iter().flat_map(|shape| shape.keys.iter().map(|key| (shape.name, *key)));
+    let args: Vec<_> = all.filter(|(table, key)| crate::is_arg(table, key)).collect();
+    assert!(args.contains(&("session", "keepalive")));
+    assert!(args.iter().all(|(table, key)| crate::class(table, key) == crate::Class::Hot), "{args:?}");
+}
+
+#[test]
 fn the_reference_shows_the_defaults() {
     let folder = Path::new("/etc/meshd");
     let read = |text: &str| {
@@ -85,11 +113,12 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((shown.listen.port, bare.listen.tls), (bare.listen.port, None));
     assert_eq!((shown.dataplane, shown.api, shown.state), (bare.dataplane, bare.api, bare.state));
     assert_eq!((shown.metrics.listen.map(|at| at.port()), bare.metrics.listen), (Some(9374), None));
+    assert_eq!((shown.paths, shown.reload), (bare.paths, bare.reload));
     let (shown, bare) = (shown.settings, bare.settings);
     let without_token = LanConfig { token: None, ..shown.lan.config };
     assert_eq!((without_token, shown.lan.odd.len()), (bare.lan.config, 0));
     assert_eq!((shown.nat, shown.relay, shown.log), (bare.nat, bare.relay, bare.log));
-    assert_eq!((shown.paths, shown.health.config()), (bare.paths, bare.health.config()));
+    assert_eq!(shown.health.config(), bare.health.config());
     assert_eq!(shown.session, bare.session);
 }
 

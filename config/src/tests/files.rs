@@ -44,6 +44,12 @@ impl Site {
     }
 }
 
+pub(super) fn example(more: &str) -> Config {
+    let site = Site::new();
+    site.write("meshd.toml", format!("[node]\nname = \"a.b\"\nkey_file = \"private.key\"\n{more}"));
+    site.load().unwrap()
+}
+
 fn secret() -> SecretKey {
     SecretKey::from_bytes([9; 32])
 }

@@ -7,12 +7,21 @@ mod input;
 mod lan;
 mod mesh;
 mod node;
+mod reload;
 mod select;
 mod show;
 
 use std::path::Path;
 
-use crate::Problems;
+use crate::{Config, Problems};
+
+/// What a node `a.b` in a mesh with `a.c` is told, with more lines in its `meshd.toml`.
+pub(crate) fn example(more: &str) -> Config {
+    let mut config = files::example(more);
+    // Each time they lie in another folder.
+    (config.node.key_file, config.node.mesh_file) = ("private.key".into(), Some("mesh.toml".into()));
+    config
+}
 
 /// The public key of 32 equal bytes.
 fn key(byte: u8) -> String {

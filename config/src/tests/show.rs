@@ -73,6 +73,7 @@ fn every_key_is_shown_with_its_value_and_origin_and_secrets_are_not() {
     log.level = "info" # default
     log.format = "text" # default
     metrics.listen = (none) # default
+    reload.watch = false # default
     mesh.name = "default" # default
     endpoint.name = "a.one" # mesh.toml:2
     endpoint.kind = "edge" # default
@@ -109,7 +110,6 @@ fn of_another_node_is_shown_what_the_mesh_tells() {
     nat.stun_servers = [] # default
     nat.punch = true # default
     nat.spray = true # default
-    paths.balance = "best" # default
     health.probe = [] # default
     relay.rate = "1 Gbit/s" # default
     relay.member_rate = "100 Mbit/s" # default

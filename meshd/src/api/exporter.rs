@@ -24,7 +24,27 @@ const MAX_CONNECTIONS: usize = 8;
 /// The TCP port at which metrics are served.
 pub(crate) struct Exporter {
     calls: mpsc::Sender<Call>,
-    serving: Option<(SocketAddr, AbortHandle)>,
+    serving: Option<Serving>,
+}
+
+/// A port that is served until this is dropped.
+struct Serving {
+    at: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A change of the port that cannot fail any more.
+pub(crate) enum Prepared {
+    /// None.
+    Same,
+    /// To this one, or to none.
+    Other(Option<(SocketAddr, TcpListener)>),
 }
 
 impl Exporter {
@@ -33,36 +53,41 @@ impl Exporter {
         Self { calls, serving: None }
     }
 
-    /// Serves there from now on, and nowhere else; may be called again. Must be called within the runtime.
+    /// Listens there, without serving yet. Must be called within the runtime.
     ///
     /// # Errors
-    /// Why it cannot be listened there, in words; then it goes on where it did.
-    pub(crate) fn listen(&mut self, at: Option<SocketAddr>) -> Result<(), String> {
-        if self.serving.as_ref().map(|(at, _)| *at) == at {
-            return Ok(());
+    /// Why it cannot be listened there, in words.
+    pub(crate) fn prepare(&self, at: Option<SocketAddr>) -> Result<Prepared, String> {
+        if self.serving.as_ref().map(|serving| serving.at) == at {
+            return Ok(Prepared::Same);
         }
-        let next = at.map(|at| self.serve(at)).transpose();
-        let next = next.map_err(|error| {
-            let at = at.map(|at| at.to_string()).unwrap_or_default();
-            format!("cannot listen on TCP {at} for metrics: {error}; name another place in [metrics] listen")
-        })?;
-        if let Some((_, before)) = std::mem::replace(&mut self.serving, next) {
-            before.abort();
-        }
-        Ok(())
+        let listener = at.map(|at| {
+            let listening = listen(at).map(|listener| (at, listener));
+            listening.map_err(|error| {
+                format!("cannot listen on TCP {at} for metrics: {error}; name another place in [metrics] listen")
+            })
+        });
+        Ok(Prepared::Other(listener.transpose()?))
     }
 
-    fn serve(&self, at: SocketAddr) -> std::io::Result<(SocketAddr, AbortHandle)> {
-        let listener = std::net::TcpListener::bind(at)?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let router = Router::new()
-            .route("/metrics", get(metrics))
-            .fallback(async || failure(StatusCode::NOT_FOUND, "metrics are at /metrics"))
-            .with_state(self.calls.clone());
-        tracing::info!(address = %at, "serving metrics");
-        Ok((at, tokio::spawn(accept(listener, router)).abort_handle()))
+    /// Serves there from now on, and nowhere else.
+    pub(crate) fn serve(&mut self, prepared: Prepared) {
+        let Prepared::Other(next) = prepared else { return };
+        self.serving = next.map(|(at, listener)| {
+            let router = Router::new()
+                .route("/metrics", get(metrics))
+                .fallback(async || failure(StatusCode::NOT_FOUND, "metrics are at /metrics"))
+                .with_state(self.calls.clone());
+            tracing::info!(address = %at, "serving metrics");
+            Serving { at, task: tokio::spawn(accept(listener, router)).abort_handle() }
+        });
     }
+}
+
+fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(at)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// Answers with all metrics. They are written down on another thread: a mesh of a thousand has a megabyte of them, and packets that
@@ -72,7 +97,11 @@ pub(super) async fn metrics(State(calls): State<mpsc::Sender<Call>>) -> Response
     if calls.send(Call::Metrics(answer)).await.is_err() {
         return stopping();
     }
-    let Ok(sample) = sample.await else { return stopping() };
+    let sample = match sample.await {
+        Ok(Ok(sample)) => sample,
+        Ok(Err(error)) => return failure(StatusCode::CONFLICT, &error),
+        Err(_) => return stopping(),
+    };
     match tokio::task::spawn_blocking(|| metrics::encode(sample)).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Ok(Err(_)) | Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written down"),

@@ -8,6 +8,7 @@ mod live;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod netcheck;
+pub(crate) mod reload;
 pub(crate) mod server;
 pub(crate) mod shared;
 pub(crate) mod stream;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::detail::RelayingLine;
+use super::reload::LastReload;
 use super::shared::SharedLine;
 
 /// `GET /v1/status`.
@@ -30,6 +31,43 @@ pub(crate) struct Status {
     pub(crate) drops: BTreeMap<String, u64>,
     /// What an operator should know, worst first.
     pub(crate) health: Vec<Health>,
+    /// Whether the node runs.
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    /// What came of loading the configuration anew; absent before that was done.
+    #[serde(default)]
+    pub(crate) last_reload: Option<LastReload>,
+}
+
+/// Whether the node runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// It does.
+    #[default]
+    Running,
+    /// It does not, for this machine is not selected to run it.
+    NotSelected,
+}
+
+impl Status {
+    /// Of a node that does not run.
+    pub(crate) fn idle(node: NodeStatus, warnings: &[String]) -> Self {
+        let warning = |text: &String| Health { severity: Severity::Warning, text: text.clone() };
+        Self {
+            version: 1,
+            node,
+            peers: Vec::new(),
+            outside: Outside::default(),
+            lan: None,
+            relaying: None,
+            shared: Vec::new(),
+            drops: BTreeMap::new(),
+            health: warnings.iter().map(warning).collect(),
+            mode: Mode::NotSelected,
+            last_reload: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -28,6 +28,24 @@ pub(crate) struct NetCheck {
     pub(crate) relays: Vec<RelayLine>,
 }
 
+impl NetCheck {
+    /// Of a node that does not run nothing is known.
+    pub(crate) fn unknown(name: &str) -> Self {
+        Self {
+            version: 1,
+            name: name.to_owned(),
+            port: 0,
+            udp: None,
+            public_addresses: Vec::new(),
+            local_addresses: Vec::new(),
+            observed: Vec::new(),
+            outside: Outside::default(),
+            lan: None,
+            relays: Vec::new(),
+        }
+    }
+}
+
 /// Where a peer sees this node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ObservedLine {

@@ -27,6 +27,7 @@ use super::detail::PeerReport;
 use super::events::EventLine;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use super::reload::ReloadReport;
 use super::stream::Lease;
 use super::trace::TraceRequest;
 use super::{exporter, live};
@@ -61,8 +62,8 @@ pub(crate) enum Call {
     Peer { name: String, answer: oneshot::Sender<Result<PeerReport, String>> },
     /// What is known of the network around the node.
     NetCheck(oneshot::Sender<NetCheck>),
-    /// What metrics are made of.
-    Metrics(oneshot::Sender<Sample>),
+    /// What metrics are made of; or why there are none.
+    Metrics(oneshot::Sender<Result<Sample, String>>),
     /// To ask gateways, servers and relays anew.
     Measure,
     /// What happened after an event.
@@ -73,6 +74,8 @@ pub(crate) enum Call {
     Trace { request: Box<TraceRequest>, answer: oneshot::Sender<Result<Tracing, String>> },
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
+    /// To load the configuration anew; the answer is what came of it, or everything that is wrong with it.
+    Reload(oneshot::Sender<Result<ReloadReport, String>>),
 }
 
 /// The listening socket, which goes away with its file when dropped.
@@ -143,6 +146,7 @@ impl Server {
             .merge(super::log::routes(log))
             .route("/v1/events", get(live::events))
             .route("/v1/trace", post(live::trace))
+            .route("/v1/reload", post(reload))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -253,6 +257,18 @@ async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<Ping
         Ok(Ok(Err(error))) => failure(StatusCode::CONFLICT, &error),
         Ok(Err(_)) => stopping(),
         Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "no reply"),
+    }
+}
+
+async fn reload(State(calls): State<mpsc::Sender<Call>>) -> Response {
+    let (answer, result) = oneshot::channel();
+    if calls.send(Call::Reload(answer)).await.is_err() {
+        return stopping();
+    }
+    match result.await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(error)) => failure(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        Err(_) => stopping(),
     }
 }
 

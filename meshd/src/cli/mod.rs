@@ -8,6 +8,7 @@ mod netcheck;
 mod pages;
 mod peer;
 mod ping;
+mod reload;
 mod show;
 mod status;
 mod text;
@@ -64,6 +65,9 @@ enum Command {
         after_help = "Examples:\n  meshd status\n  meshd status beijing.edge2\n  meshd status --json | jq '.peers[] | select(.state != \"connected\")'"
     )]
     Status(status::StatusArgs),
+    /// Have the daemon load its configuration anew and apply what changed, without a restart
+    #[command(after_help = "Examples:\n  meshd reload\n  meshd reload --json | jq .needs_restart")]
+    Reload(reload::ReloadArgs),
     /// Send probes to a peer through the mesh and show their paths and round trip times
     #[command(
         after_help = "Examples:\n  meshd ping beijing.edge2 --count 5\n  meshd ping beijing.edge2 --until-direct"
@@ -143,6 +147,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
         Command::Config(ConfigCommand::Show(args)) => show::main(&args),
         Command::Status(args) => status::main(&args),
+        Command::Reload(args) => reload::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
         Command::Log(args) => log::main(&args),

@@ -9,11 +9,12 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reload::last_text;
 use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, rate, span, table};
 use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
 use crate::api::detail::{PeerReport, RelayingLine};
-use crate::api::model::{Health, PathLine, PeerLine, Severity, State, Status};
+use crate::api::model::{Health, Mode, PathLine, PeerLine, Severity, State, Status};
 use crate::api::shared::SharedLine;
 
 #[derive(Args)]
@@ -66,6 +67,9 @@ fn render(status: &Status) -> String {
         node.port,
         span(Duration::from_secs(node.uptime_seconds))
     );
+    if status.mode == Mode::NotSelected {
+        out.push_str("not selected: this machine is not to run the node, so nothing runs\n");
+    }
     out.push('\n');
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(status.peers.iter().map(row));
@@ -76,6 +80,9 @@ fn render(status: &Status) -> String {
     }
     for shared in &status.shared {
         let _ = writeln!(out, "{}\n", shared_text(shared));
+    }
+    if let Some(last) = &status.last_reload {
+        let _ = writeln!(out, "{}\n", last_text(last));
     }
     if status.health.is_empty() {
         out.push_str("health: good\n");

@@ -403,6 +403,15 @@ pub(crate) struct UdpSender {
 }
 
 impl UdpSender {
+    /// Another one of the same port.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`: no more descriptors.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let (cutting, underlay, extras) = (self.cutting.clone(), self.underlay.clone(), Arc::clone(&self.extras));
+        Ok(Self { socket: self.socket.try_clone()?, family: self.family, underlay, cutting, extras })
+    }
+
     /// Sends one datagram, which must not be fragmented. Never blocks.
     ///
     /// # Errors

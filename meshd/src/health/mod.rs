@@ -5,13 +5,13 @@ mod drive;
 mod echo;
 mod probation;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use config::HealthConfig;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use probation::Probation;
@@ -25,10 +25,18 @@ pub(crate) struct HostNews {
 
 /// The tasks that ask, one for each host; they end when this is dropped.
 pub(crate) struct Health {
-    hosts: Vec<IpAddr>,
+    hosts: BTreeMap<IpAddr, Task>,
     away: BTreeSet<IpAddr>,
+    sender: mpsc::Sender<HostNews>,
     news: mpsc::Receiver<HostNews>,
-    _tasks: JoinSet<()>,
+}
+
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Health {
@@ -36,11 +44,20 @@ impl Health {
     pub(crate) fn start(settings: &HealthConfig) -> Self {
         // News of each host once; who finds no room waits.
         let (sender, news) = mpsc::channel(HealthConfig::MAX_PROBES);
-        let mut tasks = JoinSet::new();
+        let mut health = Self { hosts: BTreeMap::new(), away: BTreeSet::new(), sender, news };
+        health.renew(settings);
+        health
+    }
+
+    /// Takes other settings: hosts that were asked before go on being asked, with what is known of them.
+    pub(crate) fn renew(&mut self, settings: &HealthConfig) {
+        let mut before = std::mem::take(&mut self.hosts);
         for host in &settings.probe {
-            tasks.spawn(watch(*host, sender.clone()));
+            let start = || Task(tokio::spawn(watch(*host, self.sender.clone())).abort_handle());
+            let task = before.remove(host).unwrap_or_else(start);
+            self.hosts.insert(*host, task);
         }
-        Self { hosts: settings.probe.clone(), away: BTreeSet::new(), news, _tasks: tasks }
+        self.away.retain(|host| self.hosts.contains_key(host));
     }
 
     /// The next news. Pends for ever where nobody is asked. Safe to cancel.
@@ -52,7 +69,8 @@ impl Health {
     }
 
     fn note(&mut self, news: HostNews) {
-        if news.is_away {
+        // Of one that is asked no more some may have waited.
+        if news.is_away && self.hosts.contains_key(&news.host) {
             self.away.insert(news.host);
         } else {
             self.away.remove(&news.host);
@@ -61,7 +79,7 @@ impl Health {
 
     /// Whether a host in the prefix answers; `None` where none is asked.
     fn answers(&self, prefix: &IpNet) -> Option<bool> {
-        let mut hosts = self.hosts.iter().filter(|host| prefix.contains(*host)).peekable();
+        let mut hosts = self.hosts.keys().filter(|host| prefix.contains(*host)).peekable();
         hosts.peek()?;
         Some(hosts.any(|host| !self.away.contains(host)))
     }
@@ -90,9 +108,13 @@ mod tests {
 
     #[test]
     fn a_prefix_is_reached_while_one_of_its_hosts_answers() {
-        let (_, news) = mpsc::channel(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _entered = runtime.enter();
+        let (sender, news) = mpsc::channel(1);
         let [one, two]: [IpAddr; 2] = ["10.1.0.1", "10.1.0.2"].map(|text| text.parse().unwrap());
-        let mut health = Health { hosts: vec![one, two], away: BTreeSet::new(), news, _tasks: JoinSet::new() };
+        let task = || Task(tokio::spawn(std::future::pending::<()>()).abort_handle());
+        let hosts = [one, two].map(|host| (host, task())).into();
+        let mut health = Health { hosts, away: BTreeSet::new(), sender, news };
         let answers = |health: &Health, prefix: &str| health.answers(&prefix.parse().unwrap());
         assert_eq!(answers(&health, "10.2.0.0/16"), None);
         health.note(HostNews { host: one, is_away: true });

@@ -86,6 +86,21 @@ impl Host {
         self.apply(plan.clone()).await
     }
 
+    /// Makes the machine look like another plan, or, where that fails, like the one before.
+    ///
+    /// # Errors
+    /// As [`Host::configure`].
+    pub(crate) async fn reconfigure(&mut self, plan: &Plan) -> Result<(), HostError> {
+        let before = self.plan.clone().filter(|before| before != plan);
+        let changed = self.configure(plan).await;
+        if let (Err(_), Some(before)) = (&changed, before)
+            && let Err(error) = self.configure(&before).await
+        {
+            tracing::error!(%error, "the machine could not be brought back to what it was before a reload");
+        }
+        changed
+    }
+
     /// Looks again and applies the difference; to be called when [`Watch::changed`] returns. Does nothing before [`Host::configure`].
     ///
     /// # Errors

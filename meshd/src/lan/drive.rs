@@ -2,7 +2,7 @@
 
 use proto::id::PeerId;
 
-use super::LanNews;
+use super::{Lan, LanNews};
 use crate::driver::Driver;
 use crate::host::{DirectWay, Neighbours, PlannedRoute};
 use crate::report::events::EventKind;
@@ -33,6 +33,27 @@ impl Driver {
         let mut addresses: Vec<_> = news.places.iter().map(|place| place.address).collect();
         addresses.dedup();
         self.node.handle_neighbour(peer, &addresses, self.clock.now());
+    }
+
+    /// Ends LAN discovery, to look for neighbours otherwise, or no more. Those who are near are found anew.
+    pub(crate) fn replace_lan(&mut self, lan: Lan) {
+        let before = std::mem::replace(&mut self.lan, lan);
+        for peer in before.near.keys().filter_map(|key| self.node.peer_of_key(key)).collect::<Vec<_>>() {
+            self.node.handle_neighbour(peer, &[], self.clock.now());
+        }
+        self.lan.is_due = true;
+    }
+
+    /// Tells the core of another mesh who is near: a key may belong to an endpoint now, or to another.
+    pub(crate) fn replay_neighbours(&mut self) {
+        for (key, places) in &self.lan.near {
+            if let Some(peer) = self.node.peer_of_key(key) {
+                let mut addresses: Vec<_> = places.iter().map(|place| place.address).collect();
+                addresses.dedup();
+                self.node.handle_neighbour(peer, &addresses, self.clock.now());
+            }
+        }
+        self.lan.is_due = true;
     }
 
     /// Tells LAN discovery, and the core, on which LANs the machine is now.

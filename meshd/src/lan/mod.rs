@@ -109,6 +109,17 @@ impl Lan {
         Self { config, links, news, picture, near: BTreeMap::new(), is_due: false, _task: task }
     }
 
+    /// Takes what of `[lan]` the task has nothing to do with.
+    pub(crate) fn set_config(&mut self, config: &LanConfig) {
+        self.config = config.token.is_some().then(|| LanConfig { token: None, ..config.clone() });
+    }
+
+    /// Whether the task would do the same under both.
+    pub(crate) fn is_same_task(before: &LanConfig, after: &LanConfig) -> bool {
+        let (mode, implicit_community) = (after.mode, after.implicit_community);
+        LanConfig { mode, implicit_community, ..before.clone() } == *after
+    }
+
     /// The next news. Pends for ever where nobody listens. Safe to cancel.
     pub(crate) async fn next(&mut self) -> LanNews {
         match self.news.recv().await {

@@ -9,6 +9,7 @@ use proto::path::{PathState, PathStatus};
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::{DropReason, Relayed};
 
+use crate::daemon::Life;
 use crate::driver::Driver;
 use crate::host::HostNote;
 use crate::report::via;
@@ -95,7 +96,7 @@ impl PathSample {
 
 impl Driver {
     /// What metrics are made of now.
-    pub(crate) fn sample(&self) -> Sample {
+    pub(crate) fn sample(&self, life: &Life) -> Sample {
         let (now, about) = (self.clock.now(), self.reporter.about());
         let gateways = self.nat.status().gateways;
         let lan = self.lan.picture();
@@ -111,12 +112,12 @@ impl Driver {
             drops: DropReason::ALL.iter().map(|reason| (*reason, self.node.drops().get(*reason))).collect(),
             relaying: self.sample_relay(),
             punts: Queue { len: self.punts.len(), capacity: self.punts.max_capacity() },
-            calls: Queue { len: self.calls.len(), capacity: self.calls.max_capacity() },
+            calls: Queue { len: life.calls.len(), capacity: life.calls.max_capacity() },
             routes_withheld: self.host.notes().iter().filter(|note| is_route_withheld(note)).count(),
             nat_class: self.node.nat_class().map(proto::nat::NatClass::name),
             port_mappings: gateways.iter().filter(|gateway| gateway.external.is_some()).count(),
             lan: lan.map(|lan| LanSample { neighbours: lan.neighbours.len(), heard: lan.heard }).unwrap_or_default(),
-            reloads: self.reloads,
+            reloads: life.reloads.counts(),
         }
     }
 

@@ -96,48 +96,54 @@ enum Order {
 
 /// The running tasks; they end when this is dropped, without deleting mappings, which is [`Nat::stop`].
 pub(crate) struct Nat {
-    orders: watch::Sender<Order>,
-    events: mpsc::Receiver<NatEvent>,
+    gateways: Asker,
+    servers: Asker,
     answers: mpsc::Sender<(Box<[u8]>, SocketAddr)>,
-    status: watch::Receiver<NatStatus>,
-    tasks: JoinSet<()>,
 }
 
 impl Nat {
     /// Starts asking, on the current tokio runtime.
     pub(crate) fn start(settings: NatSettings, port: Port) -> Self {
-        let (orders, ordered) = watch::channel(Order::Ask(0));
-        let (sender, events) = mpsc::channel(MAX_EVENTS);
-        let (answers, answered) = mpsc::channel(MAX_ANSWERS);
-        let (outlet, status) = Outlet::new(sender);
-        let mut tasks = JoinSet::new();
-        let NatSettings { mapped_port, stun_servers, pace, seed } = settings;
+        let mut nat = Self { gateways: Asker::new().0, servers: Asker::new().0, answers: mpsc::channel(1).0 };
+        nat.ask_gateways(settings.mapped_port, settings.pace);
+        nat.ask_servers(settings, port);
+        nat
+    }
+
+    /// Asks the gateways for a mapping from now on, or no more: what they map is deleted then.
+    pub(crate) fn ask_gateways(&mut self, mapped_port: Option<NonZeroU16>, pace: Pace) {
+        let (mut asker, ordered, outlet) = Asker::new();
         if let Some(mapped) = mapped_port {
-            tasks.spawn(portmap::run(mapped, pace, ordered.clone(), outlet.clone()));
+            asker.tasks.spawn(portmap::run(mapped, pace, ordered, outlet));
         }
-        if !stun_servers.is_empty() {
-            let machine = Stun::new(seed, port.awaited);
-            let client = stun::Client::new(stun_servers, machine, port.sender, port.clock, pace);
-            tasks.spawn(client.run(answered, ordered, outlet));
+        let before = std::mem::replace(&mut self.gateways, asker);
+        tokio::spawn(before.stop());
+    }
+
+    /// Asks other servers from now on.
+    pub(crate) fn ask_servers(&mut self, settings: NatSettings, port: Port) {
+        let (answers, answered) = mpsc::channel(MAX_ANSWERS);
+        let (mut asker, ordered, outlet) = Asker::new();
+        if !settings.stun_servers.is_empty() {
+            let machine = Stun::new(settings.seed, port.awaited);
+            let client = stun::Client::new(settings.stun_servers, machine, port.sender, port.clock, settings.pace);
+            asker.tasks.spawn(client.run(answered, ordered, outlet));
         }
-        Self { orders, events, answers, status, tasks }
+        (self.servers, self.answers) = (asker, answers);
     }
 
     /// The next event. Pends for ever where nothing is asked. Safe to cancel.
     pub(crate) async fn next(&mut self) -> NatEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            None => std::future::pending().await,
+        tokio::select! {
+            event = self.gateways.next() => event,
+            event = self.servers.next() => event,
         }
     }
 
     /// Asks everybody anew at once: for when links, addresses or routes have changed, or an address is needed fresh.
     pub(crate) fn ask_anew(&self) {
-        self.orders.send_modify(|order| {
-            if let Order::Ask(number) = order {
-                *number = number.wrapping_add(1);
-            }
-        });
+        self.gateways.ask_anew();
+        self.servers.ask_anew();
     }
 
     /// Takes a [`proto::data::Punt::StunAnswer`].
@@ -148,11 +154,49 @@ impl Nat {
 
     /// How things stand.
     pub(crate) fn status(&self) -> NatStatus {
-        self.status.borrow().clone()
+        let (gateways, servers) = (&self.gateways.status.borrow().gateways, &self.servers.status.borrow().servers);
+        NatStatus { gateways: gateways.clone(), servers: servers.clone() }
     }
 
     /// Deletes the mappings, as far as gateways answer within 2 s, and ends the tasks.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        tokio::join!(self.gateways.stop(), self.servers.stop());
+    }
+}
+
+/// Tasks that ask one kind of helper, and what connects them with the handle.
+struct Asker {
+    orders: watch::Sender<Order>,
+    events: mpsc::Receiver<NatEvent>,
+    status: watch::Receiver<NatStatus>,
+    tasks: JoinSet<()>,
+}
+
+impl Asker {
+    /// One without tasks, and the ends for those.
+    fn new() -> (Self, watch::Receiver<Order>, Outlet) {
+        let (orders, ordered) = watch::channel(Order::Ask(0));
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let (outlet, status) = Outlet::new(sender);
+        (Self { orders, events, status, tasks: JoinSet::new() }, ordered, outlet)
+    }
+
+    async fn next(&mut self) -> NatEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ask_anew(&self) {
+        self.orders.send_modify(|order| {
+            if let Order::Ask(number) = order {
+                *number = number.wrapping_add(1);
+            }
+        });
+    }
+
+    async fn stop(mut self) {
         // Nobody takes events any more, and a task that waits for room would not hear the order.
         self.events.close();
         self.orders.send_replace(Order::Stop);

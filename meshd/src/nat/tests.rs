@@ -76,7 +76,7 @@ fn unmapped(external: &str) -> NatEvent {
 
 /// Waits until what is shown of the one gateway is as wanted.
 async fn shown(nat: &Nat, wanted: impl Fn(&GatewayStatus) -> bool) -> GatewayStatus {
-    let mut status = nat.status.clone();
+    let mut status = nat.gateways.status.clone();
     let found = status.wait_for(|status| status.gateways.first().is_some_and(&wanted));
     let status = tokio::time::timeout(LIMIT, found).await.unwrap().unwrap().clone();
     assert_eq!(status.gateways.len(), 1);
@@ -177,7 +177,7 @@ fn answers_to_other_questions_noise_and_answers_of_others_are_not_believed() {
                     status.last_error.as_deref(),
                     Some("PCP: no answer; NAT-PMP: no answer; UPnP-IGD: no answer")
                 );
-                assert!(nat.events.try_recv().is_err() && !gateway.seen().is_empty());
+                assert!(nat.gateways.events.try_recv().is_err() && !gateway.seen().is_empty());
                 ip("link del eth0");
             }
         });
@@ -192,7 +192,7 @@ fn an_address_behind_another_nat_is_shown_and_not_told() {
                 let (_lan, _gateway, mut nat) = behind(Grants(address, 3_600), Silent, Silent);
                 let status = shown(&nat, |shown| shown.external.is_some()).await;
                 assert_eq!(status.external, Some(SocketAddr::from((address, 7_000))));
-                assert!(!status.is_public && nat.events.try_recv().is_err());
+                assert!(!status.is_public && nat.gateways.events.try_recv().is_err());
                 ip("link del eth0");
             }
         });

@@ -73,6 +73,11 @@ impl History {
         self.0.get(peer).into_iter().flatten().map(line).collect()
     }
 
+    /// Forgets all but those that are to be kept.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(&EndpointName) -> bool) {
+        self.0.retain(|name, _| is_kept(name));
+    }
+
     fn add(&mut self, name: &EndpointName, entry: Entry) {
         let entries = self.0.entry(name.clone()).or_default();
         let is_same =

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod heap;
+pub(crate) mod notices;
 pub(crate) mod tun;
 pub(crate) mod udp;
 pub(crate) mod wall;

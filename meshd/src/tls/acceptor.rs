@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -34,20 +35,43 @@ const BACKLOG: i32 = 64;
 /// Between two attempts to accept when the system has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
-/// Listens, and takes connections from now on.
-///
-/// # Errors
-/// Those of listening: `EADDRINUSE`, `EACCES` below port 1024 without `CAP_NET_BIND_SERVICE`.
-pub(super) fn start(at: SocketAddr, around: &Surroundings, handle: &Handle) -> io::Result<()> {
-    let tls = crypto::acceptor()?;
-    let (listener, port) = (listen(at, around)?, around.port);
-    handle.spawn(async move {
-        if let Err(error) = accept(listener, tls, port).await {
-            tracing::error!(address = %at, %error, "TLS connections are not taken any more");
-        }
-    });
-    tracing::info!(address = %at, "taking TLS connections");
-    Ok(())
+/// A socket that listens, and from which nothing is taken yet.
+pub(super) struct Bound {
+    at: SocketAddr,
+    tls: TlsAcceptor,
+    listener: std::net::TcpListener,
+    port: u16,
+}
+
+/// Takes connections until it is dropped; those that it took go on.
+pub(super) struct Acceptor(AbortHandle);
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Bound {
+    /// Listens.
+    ///
+    /// # Errors
+    /// Those of listening: `EADDRINUSE`, `EACCES` below port 1024 without `CAP_NET_BIND_SERVICE`.
+    pub(super) fn at(at: SocketAddr, around: &Surroundings) -> io::Result<Self> {
+        Ok(Self { at, tls: crypto::acceptor()?, listener: listen(at, around)?, port: around.port })
+    }
+
+    /// Takes connections from now on.
+    pub(super) fn start(self, handle: &Handle) -> Acceptor {
+        let Self { at, tls, listener, port } = self;
+        let task = handle.spawn(async move {
+            if let Err(error) = accept(listener, tls, port).await {
+                tracing::error!(address = %at, %error, "TLS connections are not taken any more");
+            }
+        });
+        tracing::info!(address = %at, "taking TLS connections");
+        Acceptor(task.abort_handle())
+    }
 }
 
 fn listen(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListener> {

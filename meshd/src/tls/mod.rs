@@ -33,6 +33,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::underlay::Underlay;
+use acceptor::{Acceptor, Bound};
 use shim::Shim;
 
 /// Names that are looked up at the same time: connections are made when UDP fails, to a relay or two.
@@ -58,14 +59,15 @@ pub(crate) struct Tls {
     thread: Option<Thread>,
     relays: BTreeMap<PeerId, Vec<PublicAddress>>,
     shims: BTreeMap<PeerId, Shim>,
+    acceptors: BTreeMap<SocketAddr, Acceptor>,
     lost: (mpsc::Sender<PeerId>, mpsc::Receiver<PeerId>),
 }
 
 impl Tls {
     /// Knows no relay, and serves none.
     pub(crate) fn new(surroundings: Surroundings) -> Self {
-        let (relays, shims) = (BTreeMap::new(), BTreeMap::new());
-        Self { surroundings, thread: None, relays, shims, lost: mpsc::channel(MAX_LOST) }
+        let (relays, shims, acceptors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { surroundings, thread: None, relays, shims, acceptors, lost: mpsc::channel(MAX_LOST) }
     }
 
     /// Takes the relays of the mesh and their TLS addresses, which replace those before. Returns the peers whose carrier is gone.
@@ -115,17 +117,28 @@ impl Tls {
         }
     }
 
-    /// Takes connections at these addresses from now on.
+    /// Makes ready to take connections at these addresses and no others, as far as that can fail; what is served goes on as it is.
     ///
     /// # Errors
     /// The first address that cannot be listened on, and why; and those of starting a thread.
-    pub(crate) fn serve(&mut self, at: &[SocketAddr]) -> Result<(), (SocketAddr, io::Error)> {
+    pub(crate) fn prepare(&mut self, at: &[SocketAddr]) -> Result<Prepared, (SocketAddr, io::Error)> {
+        let mut bound = Vec::new();
         for address in at {
-            let surroundings = self.surroundings.clone();
-            let started = self.handle().and_then(|handle| acceptor::start(*address, &surroundings, handle));
-            started.map_err(|error| (*address, error))?;
+            if self.acceptors.contains_key(address) {
+                continue;
+            }
+            let listening = self.handle().map(drop).and_then(|()| Bound::at(*address, &self.surroundings));
+            bound.push((*address, listening.map_err(|error| (*address, error))?));
         }
-        Ok(())
+        Ok(Prepared { at: at.to_vec(), bound })
+    }
+
+    /// Takes connections there from now on, and nowhere else. Those that were taken go on.
+    pub(crate) fn serve(&mut self, prepared: Prepared) {
+        let Prepared { at, bound } = prepared;
+        self.acceptors.retain(|address, _| at.contains(address));
+        let Some(thread) = &self.thread else { return };
+        self.acceptors.extend(bound.into_iter().map(|(address, bound)| (address, bound.start(&thread.handle))));
     }
 
     fn handle(&mut self) -> io::Result<&Handle> {
@@ -135,6 +148,12 @@ impl Tls {
         };
         Ok(&self.thread.insert(thread).handle)
     }
+}
+
+/// Where connections are to be taken, and the sockets for what is new of that.
+pub(crate) struct Prepared {
+    at: Vec<SocketAddr>,
+    bound: Vec<(SocketAddr, Bound)>,
 }
 
 /// A thread with a runtime, which ends with everything on it when this is dropped.

@@ -30,7 +30,8 @@ fn carrier_to(at: SocketAddr, client: &mut Tls) -> SocketAddrV4 {
 #[test]
 fn datagrams_reach_the_daemon_behind_the_acceptor_and_its_answers_come_back() {
     let ((here, mut client), (there, mut relay), at) = (daemon(), daemon(), free_port());
-    relay.serve(&[at]).unwrap();
+    let prepared = relay.prepare(&[at]).unwrap();
+    relay.serve(prepared);
     let carrier = carrier_to(at, &mut client);
     assert_eq!(client.open(PeerId(1)).unwrap(), Some(carrier), "one for each relay");
     assert_eq!(client.open(PeerId(2)).unwrap(), None);
@@ -60,7 +61,8 @@ fn a_carrier_finds_a_relay_that_comes_up_later_and_again_after_it_was_gone() {
         let (there, mut relay) = daemon();
         there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         here.send_to(b"too early", carrier).unwrap();
-        relay.serve(&[at]).unwrap();
+        let prepared = relay.prepare(&[at]).unwrap();
+        relay.serve(prepared);
         let started = std::time::Instant::now();
         let mut buffer = [0; 100];
         loop {
@@ -81,7 +83,8 @@ fn a_carrier_finds_a_relay_that_comes_up_later_and_again_after_it_was_gone() {
 #[test]
 fn who_does_not_speak_tls_is_sent_away_and_reaches_no_daemon() {
     let ((there, mut relay), at) = (daemon(), free_port());
-    relay.serve(&[at]).unwrap();
+    let prepared = relay.prepare(&[at]).unwrap();
+    relay.serve(prepared);
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 600], &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 9]] {
         let mut stream = TcpStream::connect(at).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -98,7 +101,8 @@ fn who_does_not_speak_tls_is_sent_away_and_reaches_no_daemon() {
 #[test]
 fn one_source_gets_so_many_connections_and_places_come_back() {
     let ((_there, mut relay), at) = (daemon(), free_port());
-    relay.serve(&[at]).unwrap();
+    let prepared = relay.prepare(&[at]).unwrap();
+    relay.serve(prepared);
     let is_open = |stream: &mut TcpStream| {
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         // What is refused is closed at once; what is taken waits for a TLS hello.
@@ -118,6 +122,6 @@ fn one_source_gets_so_many_connections_and_places_come_back() {
 fn a_port_that_is_taken_is_told() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = taken.local_addr().unwrap();
-    let (place, error) = daemon().1.serve(&[at]).unwrap_err();
+    let (place, error) = daemon().1.prepare(&[at]).err().unwrap();
     assert_eq!((place, error.kind()), (at, io::ErrorKind::AddrInUse));
 }

@@ -45,7 +45,7 @@ pub enum Host {
 }
 
 /// A named member as its record describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// `<cluster>.<node>`.
     pub name: EndpointName,
@@ -120,7 +120,7 @@ pub fn derived_address(mesh: &MeshId, key: &PublicKey) -> Ipv6Addr {
 }
 
 /// A named set of endpoints that may talk to each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Community {
     /// Unique within the mesh.
     pub name: String,

@@ -110,6 +110,31 @@ impl Node {
         }
     }
 
+    /// Direct mode was switched on or off.
+    pub(super) fn renew_direct(&mut self, now: Instant) {
+        let live: Vec<PeerId> = self.live.iter().copied().collect();
+        for id in live {
+            if self.settings.lan.direct {
+                self.tend_direct(id, now);
+            } else {
+                self.end_direct(id, now);
+            }
+        }
+    }
+
+    /// Ends what was agreed on with a peer.
+    fn end_direct(&mut self, id: PeerId, now: Instant) {
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        let Some(direct) = live.direct.take() else { return };
+        live.paths.watch(false, now);
+        if direct.ours.is_some() {
+            self.send_control(id, &Control::DirectWithdraw, now);
+        }
+        if direct.is_in_use() {
+            self.emit(Event::NeighbourRoutes);
+        }
+    }
+
     /// Where a peer is proven to be on a LAN, the best first; nothing where it must not be reached so.
     fn near(&self, id: PeerId, now: Instant) -> Vec<SocketAddr> {
         let Some(peer) = self.peer(id).filter(|peer| peer.permission.is_ok() && peer.current().is_some()) else {

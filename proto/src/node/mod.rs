@@ -24,6 +24,7 @@ mod punch;
 mod registry;
 mod relay;
 mod session;
+mod settings;
 mod spray;
 mod spread;
 mod watch;

@@ -90,7 +90,7 @@ impl Node {
         if is_near { Nearness::Near } else { Nearness::Far }
     }
 
-    fn review_permission(&mut self, id: PeerId, now: Instant) {
+    pub(super) fn review_permission(&mut self, id: PeerId, now: Instant) {
         let nearness = self.nearness(id);
         let Some(peer) = self.peer_mut(id) else { return };
         let permission = Policy::among_neighbours(peer.permission.clone(), nearness);

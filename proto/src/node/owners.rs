@@ -136,6 +136,9 @@ impl Node {
             self.owners.health.entry(id).or_default();
         }
         self.owners.unreached.retain(|prefix| prefixes.get(prefix).is_some_and(|entry| entry.is_local));
+        if !prefixes.values().any(|entry| entry.is_local) {
+            self.owners.repeats = 0;
+        }
         self.owners.prefixes = prefixes;
         self.renew_owners(now);
     }

@@ -8,14 +8,15 @@ use super::Node;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
 use crate::member::{Denial, Endpoint, Kind, Members, Nearness, Permission, Policy};
-use crate::path::Allowance;
+use crate::path::{Allowance, Locator, Origin};
 use crate::peer::{Carrier, Peer};
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;
 
 impl Node {
-    /// Takes a whole, checked picture of the mesh, which replaces the one before.
-    pub fn handle_registry(&mut self, members: &Members, now: Instant) {
+    /// Takes a whole, checked picture of the mesh, which replaces the one before. Returns the numbers of peers that are gone: none of
+    /// them means anybody before the next picture.
+    pub fn handle_registry(&mut self, members: &Members, now: Instant) -> Vec<PeerId> {
         let policy = Policy::new(members);
         let own = self.settings.name.clone();
         let mut seen = BTreeSet::new();
@@ -23,55 +24,76 @@ impl Node {
         self.peers.reserve_exact(members.endpoints.len().saturating_sub(self.peers.len()));
         self.by_name.reserve(members.endpoints.len());
         self.by_key.reserve(members.endpoints.len());
+        let mut gone = Vec::new();
         for endpoint in members.endpoints.iter().filter(|endpoint| endpoint.name != own) {
             seen.insert(endpoint.name.clone());
-            self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
+            gone.extend(self.upsert(endpoint, policy.check(&own, &endpoint.name), now));
         }
         let names = self.by_name.iter().filter_map(|id| self.peer_name(id));
-        let gone: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
-        for name in gone {
-            self.remove(&name, now);
-        }
+        let absent: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
+        gone.extend(absent.iter().filter_map(|name| self.remove(name, now)));
         self.rebuild_routes(members, now);
+        self.keep_in_touch_anew(now);
+        // Their prefixes may be others.
+        if !self.neighbours.is_empty() {
+            self.emit(Event::NeighbourRoutes);
+        }
+        // Only now: what was said of one of them above is said of nobody else.
+        self.free.extend(&gone);
+        gone
+    }
+
+    /// Finds out anew who is kept in touch with, and dials those. Everybody is looked at, for whom silence is now another matter.
+    pub(super) fn keep_in_touch_anew(&mut self, now: Instant) {
         self.keep_in_touch();
         let all: Vec<PeerId> = self.by_name.iter().collect();
         for id in all {
             self.dial_if_kept(id, now);
         }
+        let live: Vec<PeerId> = self.live.iter().copied().collect();
+        live.into_iter().for_each(|id| self.watch(id, now));
     }
 
     /// Takes the addresses that a peer's public addresses resolve to, best first. They replace the ones before.
     pub fn handle_candidates(&mut self, peer: PeerId, candidates: Vec<SocketAddr>, now: Instant) {
         let Some(known) = self.peer_mut(peer) else { return };
         known.resolved = Some(candidates.into_boxed_slice());
+        self.renew_candidates(peer, now);
         self.dial_if_kept(peer, now);
     }
 
-    fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) {
+    /// Returns the number of the peer that was here before under this name with another key.
+    fn upsert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>, now: Instant) -> Option<PeerId> {
         let known = self.peer_id(&endpoint.name);
-        let nearness = known.map_or(Nearness::Far, |id| self.nearness(id));
-        let permission = Policy::among_neighbours(permission, nearness);
-        // A new key is a new identity: nothing of the old one may live on.
+        // A new key is a new identity: nothing of the old one may live on, nor is it known to be near.
         let same = known.filter(|id| self.peer(*id).is_some_and(|peer| peer.key == endpoint.public_key));
+        let nearness = same.map_or(Nearness::Far, |id| self.nearness(id));
+        let permission = Policy::among_neighbours(permission, nearness);
         let Some(id) = same else {
-            if known.is_some() {
-                self.remove(&endpoint.name, now);
-            }
-            return self.insert(endpoint, permission);
+            let gone = known.and_then(|_| self.remove(&endpoint.name, now));
+            self.insert(endpoint, permission);
+            return gone;
         };
+        if !endpoint.relays() {
+            self.forget_relay(id, now);
+        }
         if permission.is_err() && !self.may_relay(id) {
             self.disconnect(id, Disconnect::Removed, now);
         }
-        if let Some(peer) = self.peer_mut(id) {
-            peer.kind = endpoint.kind;
-            peer.permission = permission;
-            peer.is_relay = endpoint.relays();
-            peer.carrier = carrier(endpoint, peer.carrier);
-            if *peer.public_addresses != *endpoint.public_addresses {
-                peer.public_addresses = endpoint.public_addresses.as_slice().into();
-                peer.resolved = None;
-            }
+        let peer = self.peer_mut(id)?;
+        peer.kind = endpoint.kind;
+        peer.permission = permission;
+        peer.is_relay = endpoint.relays();
+        peer.carrier = carrier(endpoint, peer.carrier);
+        if *peer.public_addresses != *endpoint.public_addresses {
+            peer.public_addresses = endpoint.public_addresses.as_slice().into();
+            peer.resolved = None;
+            self.renew_candidates(id, now);
         }
+        if !endpoint.serves_tls() {
+            self.forget_paths(id, |origin, _| origin == Origin::Tls, now);
+        }
+        None
     }
 
     fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
@@ -104,21 +126,74 @@ impl Node {
         }
         self.by_name.insert(&self.peers, &endpoint.name, id);
         self.by_key.insert(&self.peers, &endpoint.public_key, id);
+        self.strangers.retain(|stranger| stranger.key != endpoint.public_key);
     }
 
-    fn remove(&mut self, name: &EndpointName, now: Instant) {
-        let Some(id) = self.peer_id(name) else { return };
+    fn remove(&mut self, name: &EndpointName, now: Instant) -> Option<PeerId> {
+        let id = self.peer_id(name)?;
+        self.forget_relay(id, now);
         self.disconnect(id, Disconnect::Removed, now);
         // The next to have this number is somebody else.
         self.neighbours.remove(&id);
+        self.observed.retain(|seen| seen.by != id);
         self.forget_owner(id);
-        let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
+        self.forget_spray(id);
+        let key = self.peer(id).map(|peer| peer.key)?;
         self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.
         self.by_key.remove(&self.peers, &key, id);
         if let Some(place) = self.peers.get_mut(id.index()) {
             *place = None;
-            self.free.push(id);
+        }
+        Some(id)
+    }
+
+    /// A peer's record, or a name server, has other addresses than before: its paths follow while there is a session.
+    fn renew_candidates(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peer_mut(id).filter(|peer| peer.current().is_some()) else { return };
+        let addresses: Vec<SocketAddr> = peer.candidates().collect();
+        if let Some(live) = &mut peer.live {
+            live.paths.retain(Origin::Public, |locator| addresses.contains(&locator.address));
+            for address in addresses {
+                live.paths.add(address.into(), Origin::Public, now);
+            }
+        }
+        self.tend_paths(id, now);
+    }
+
+    /// A peer relays no more: nobody is reached through it, or waits for it.
+    fn forget_relay(&mut self, relay: PeerId, now: Instant) {
+        if !self.peer(relay).is_some_and(|peer| peer.is_relay) {
+            return;
+        }
+        let address = self.relay_address(relay);
+        let goes_through = |locator: Locator| locator.channel.is_some() && Some(locator.address) == address;
+        for peer in self.peers.iter_mut().flatten() {
+            if let Some(tries) = &mut peer.given_up {
+                tries.asked.retain(|asked| !asked.is_of(relay));
+            }
+            if let Some(live) = &mut peer.live {
+                live.asked.retain(|asked| !asked.is_of(relay));
+            }
+            if peer.live.is_none() {
+                peer.remote = peer.remote.filter(|remote| !goes_through(*remote));
+            }
+        }
+        let live: Vec<PeerId> = self.live.iter().copied().filter(|id| *id != relay).collect();
+        for id in live {
+            self.forget_paths(id, |_, locator| goes_through(locator), now);
+        }
+    }
+
+    /// Paths that cannot be used any more. Where the data took one, it goes another way at once, or one is looked for.
+    fn forget_paths(&mut self, id: PeerId, is_gone: impl Fn(Origin, Locator) -> bool, now: Instant) {
+        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
+        if !live.paths.forget(is_gone) || live.current.is_none() {
+            return;
+        }
+        self.tend_paths(id, now);
+        if self.peer(id).and_then(|peer| peer.live.as_ref()).is_some_and(|live| !live.paths.has_active()) {
+            self.dial(id, now);
         }
     }
 

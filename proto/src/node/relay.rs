@@ -276,6 +276,16 @@ impl Node {
         }
     }
 
+    /// Carries as much as the settings say from now on, which may be nothing.
+    pub(super) fn renew_rates(&mut self, now: Instant) {
+        let Some(rates) = self.settings.relay else {
+            let members: Vec<PeerId> = self.relaying.accounts.keys().copied().collect();
+            return members.into_iter().for_each(|id| self.close_channels(id, now));
+        };
+        self.relaying.total.iter().for_each(|total| total.set_rate(rates.total));
+        self.relaying.accounts.values().for_each(|account| account.set_rate(rates.member));
+    }
+
     /// A member has left: its channels end, and those at their other ends are told.
     pub(super) fn close_channels(&mut self, id: PeerId, now: Instant) {
         let of_member = self.relaying.by_pair.range((id, PeerId(0))..=(id, PeerId(u32::MAX)));

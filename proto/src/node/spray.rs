@@ -224,6 +224,19 @@ impl Node {
         self.emit(Event::SprayEnded { peer: id, status });
     }
 
+    /// Somebody else has this number from now on, or nobody: what goes on ends.
+    pub(super) fn forget_spray(&mut self, id: PeerId) {
+        self.break_spray(|running| running == id);
+        self.sprays.last.remove(&id);
+    }
+
+    /// Ends the spray that goes on, if it is with such a peer.
+    pub(super) fn break_spray(&mut self, is_ended: impl Fn(PeerId) -> bool) {
+        if let Some(running) = self.sprays.running.take_if(|running| is_ended(running.peer)) {
+            self.end_spray(running.peer, SprayEnd::Broken);
+        }
+    }
+
     /// A probe whose answer's source is the news, not its token.
     fn seal_guess(&mut self, id: PeerId, now: Instant) -> Option<Vec<u8>> {
         let token = self.rng.next_u64();

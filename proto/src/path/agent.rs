@@ -433,6 +433,14 @@ impl Paths {
         self.active = self.active.filter(|active| active.socket != socket);
     }
 
+    /// Paths that cannot be used any more are none, the active one included; returns whether there were any.
+    pub(crate) fn forget(&mut self, is_gone: impl Fn(Origin, Locator) -> bool) -> bool {
+        let before = self.all.len();
+        self.all.retain(|path| !is_gone(path.origin, path.locator));
+        self.active = self.active.filter(|active| self.all.iter().any(|path| path.locator == *active));
+        self.all.len() < before
+    }
+
     /// Takes what passed last in the session, and when.
     pub(crate) fn note(&mut self, stamps: Stamps, now: Instant) {
         let at = Instant::from_millis;

@@ -1,0 +1,216 @@
+//! Loading the configuration anew while the daemon runs: from the wish to the answer.
+//!
+//! A reload begins in [`Reloads::begin`], whoever asks for it, and ends in [`Reloads::finish`]. In between the files are read on a
+//! thread of their own, while everything goes on, and then `apply` takes over what they say, as one transaction.
+
+mod apply;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use config::{Config, Problems};
+use tokio::sync::oneshot;
+
+use crate::api::reload::{LastReload, ReloadReport};
+use crate::log;
+use crate::metrics::Reloads as Counts;
+use crate::supervisor;
+use watch::FileWatch;
+
+/// Where the answer to a reload goes.
+pub(crate) type Answer = oneshot::Sender<Result<ReloadReport, String>>;
+
+/// Who wants the configuration loaded anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody at the API.
+    Call,
+    /// SIGHUP.
+    Signal,
+    /// One of the files changed.
+    Files,
+}
+
+impl Cause {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Signal => "signal",
+            Self::Files => "files",
+        }
+    }
+}
+
+/// Reads the configuration on a thread of its own, whose heap (glibc's are per thread) is left as good as empty when the mesh
+/// has been handed out: in the main heap what stays would lie scattered where the text was parsed, some ten times as large.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
+    let loaded = std::thread::scope(|scope| scope.spawn(|| config::load(path)).join());
+    loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Loading anew: what goes on, who waits for it, and what came of it last.
+pub(crate) struct Reloads {
+    path: PathBuf,
+    log: log::Handle,
+    files: Option<FileWatch>,
+    open: Option<Open>,
+    /// Wished for while one goes on, which may have read the files before they were what they are now. As many wait as the API
+    /// lets through.
+    next: Option<(Cause, Vec<Answer>)>,
+    last: Option<(Instant, Cause, Result<ReloadReport, String>)>,
+    counts: Counts,
+}
+
+/// The reload that goes on.
+struct Open {
+    cause: Cause,
+    answers: Vec<Answer>,
+    /// `None` when the files have been read.
+    loading: Option<oneshot::Receiver<Result<Config, Problems>>>,
+    /// What is to be told when all is done.
+    report: ReloadReport,
+}
+
+impl Reloads {
+    /// None goes on.
+    pub(crate) fn new(path: PathBuf, log: log::Handle) -> Self {
+        Self { path, log, files: None, open: None, next: None, last: None, counts: Counts::default() }
+    }
+
+    /// Begins a reload; one that is wished for while another goes on begins after that.
+    pub(crate) fn begin(&mut self, cause: Cause, answer: Option<Answer>) {
+        if self.open.is_some() {
+            let (_, answers) = self.next.get_or_insert((cause, Vec::new()));
+            answers.extend(answer);
+        } else {
+            self.open(cause, answer.into_iter().collect());
+        }
+    }
+
+    /// The configuration as it was read, once it is; a change of its files begins a reload by itself. Pends for ever while there is
+    /// no reason for one. Safe to cancel.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, as `meshd config check` says it.
+    pub(crate) async fn loaded(&mut self) -> Result<Box<Config>, String> {
+        loop {
+            let loading = self.open.as_mut().and_then(|open| open.loading.as_mut());
+            tokio::select! {
+                loaded = wait(loading) => {
+                    self.open.iter_mut().for_each(|open| open.loading = None);
+                    return match loaded {
+                        Ok(Ok(config)) => Ok(Box::new(config)),
+                        Ok(Err(problems)) => Err(problems.to_string()),
+                        Err(_) => Err("the thread that reads the configuration came to its end".to_owned()),
+                    };
+                }
+                () = changed(self.files.as_mut()) => self.begin(Cause::Files, None),
+            }
+        }
+    }
+
+    /// Whether a reload goes on that has not been answered.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Notes what is to be told of the reload that goes on, when the daemon has done it.
+    pub(crate) fn outcome(&mut self, report: ReloadReport, config: &Config) {
+        self.log.set_level(config.log.level);
+        if let Some(open) = &mut self.open {
+            open.report = report;
+        }
+    }
+
+    /// Ends the reload that goes on, if one does, with what was noted of it.
+    pub(crate) fn finish_if_open(&mut self) {
+        if let Some(open) = &mut self.open {
+            let report = std::mem::take(&mut open.report);
+            self.finish(Ok(report));
+        }
+    }
+
+    /// Ends the reload that goes on: everybody who waits for it is told, and so is the log.
+    pub(crate) fn finish(&mut self, result: Result<ReloadReport, String>) {
+        let Some(Open { cause, answers, .. }) = self.open.take() else { return };
+        match &result {
+            Ok(report) => {
+                self.counts.succeeded += 1;
+                tracing::info!(
+                    cause = cause.name(),
+                    applied = report.applied.join("; "),
+                    needs_restart = report.needs_restart.join(", "),
+                    notes = report.notes.join("; "),
+                    "configuration loaded anew"
+                );
+            }
+            Err(error) => {
+                self.counts.failed += 1;
+                tracing::error!(cause = cause.name(), "configuration not loaded, nothing is changed:\n{error}");
+            }
+        }
+        for answer in answers {
+            let _ = answer.send(result.clone());
+        }
+        self.last = Some((Instant::now(), cause, result));
+        supervisor::ready();
+        if let Some((cause, answers)) = self.next.take() {
+            self.open(cause, answers);
+        }
+    }
+
+    /// What came of the last one.
+    pub(crate) fn last(&self) -> Option<LastReload> {
+        let (at, cause, result) = self.last.as_ref()?;
+        let (report, error) = match result {
+            Ok(report) => (report.clone(), None),
+            Err(error) => (ReloadReport::default(), Some(error.clone())),
+        };
+        let (seconds_ago, cause) = (at.elapsed().as_secs_f64(), cause.name().to_owned());
+        Some(LastReload { seconds_ago, cause, error, report })
+    }
+
+    /// How many there were.
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Watches the files of a configuration from now on, where it says so.
+    pub(crate) fn watch(&mut self, config: &Config) {
+        if !config.reload.watch {
+            self.files = None;
+        } else if self.files.as_ref().is_none_or(|files| files.is_outdated(&config.files)) {
+            self.files = FileWatch::on(&config.files)
+                .inspect_err(|error| tracing::warn!(%error, "the configuration's files cannot be watched"))
+                .ok();
+        }
+    }
+
+    fn open(&mut self, cause: Cause, answers: Vec<Answer>) {
+        supervisor::reloading();
+        let (sender, loading) = oneshot::channel();
+        let path = self.path.clone();
+        let work = move || drop(sender.send(config::load(&path)));
+        // Without a thread the sender is gone, which is told as any failure.
+        let _ = std::thread::Builder::new().name("reload".to_owned()).spawn(work);
+        self.open = Some(Open { cause, answers, loading: Some(loading), report: ReloadReport::default() });
+    }
+}
+
+async fn wait<T>(waited: Option<&mut oneshot::Receiver<T>>) -> Result<T, oneshot::error::RecvError> {
+    match waited {
+        Some(waited) => waited.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(files: Option<&mut FileWatch>) {
+    match files {
+        Some(files) => files.changed().await,
+        None => std::future::pending().await,
+    }
+}
