@@ -399,6 +399,7 @@ fn new_node(config: &Config, clock: Clock, timestamps: &TimestampFile, parts: &P
         balance: balance(config),
         mtu: parts.mtu,
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
+        unselected: Vec::new(),
     };
     let wall = WallClock { unix_at_origin: clock.unix_at_origin(), floor: timestamps.floor() };
     Ok(Node::new(settings, *seed, wall, clock.now()))
