@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
 use crate::nat::{Nat, NatEvent};
-use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
+use crate::report::{Reporter, Surroundings, disconnect_text, machine_of, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
 use crate::spray::Spray;
@@ -209,6 +209,8 @@ impl Driver {
             } else if let Event::CarrierWanted { peer } = event {
                 carried |= self.open_carrier(peer);
             }
+            // What waited for it.
+            carried |= matches!(event, Event::WhyAsked { .. });
             self.handle_event(&event);
         }
         self.sweep_sockets();
@@ -259,6 +261,10 @@ impl Driver {
                 self.close_spray();
             }
             Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
+            Event::WhyAsked { peer, question } => {
+                let machine = machine_of(&self.node, &self.host, *peer, question);
+                self.node.answer_why(*peer, question, machine, self.clock.now());
+            }
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {
                     let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));
@@ -288,6 +294,10 @@ impl Driver {
                 self.node.remeasure_relays(self.clock.now());
             }
             Call::Ping { name, answer } => self.ping(&name, answer),
+            Call::Why { mut query, answer } => {
+                let report = self.reporter.why(&mut self.node, &self.host, &mut query, self.clock.now());
+                let _ = answer.send((report, query));
+            }
         }
     }
 

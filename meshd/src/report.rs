@@ -6,16 +6,18 @@ mod history;
 mod netcheck;
 mod paths;
 mod shared;
+mod why;
 
 pub(crate) use history::{disconnect_text, spray_text};
 pub(crate) use paths::reply;
+pub(crate) use why::machine_of;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Endpoint, Host as Dial, Kind, Members, PublicAddress};
+use proto::member::{Community, Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
@@ -72,6 +74,8 @@ pub(crate) struct Reporter {
     addresses: BTreeMap<EndpointName, MeshAddresses>,
     /// Of those endpoints that have some.
     subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
+    /// Who may talk to whom.
+    communities: Box<[Community]>,
     /// Where the mesh file says that this node may be dialled.
     public_addresses: Vec<String>,
     history: History,
@@ -93,6 +97,7 @@ impl Reporter {
             started,
             addresses: members.endpoints.iter().map(addresses).collect(),
             subnets: members.endpoints.iter().filter_map(subnets).collect(),
+            communities: members.communities.clone().into_boxed_slice(),
             history: History::default(),
             unresolved: BTreeMap::new(),
             send_errors: BTreeMap::new(),

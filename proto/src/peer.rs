@@ -160,7 +160,16 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// One whose first initiation goes out at `next_at`.
     pub(crate) fn waiting(now: Instant, next_at: Instant) -> Self {
-        Self { state: None, index: SessionIndex(0), message: Vec::new(), mac1: [0; 16], since: now, tries: 0, unread: 0, next_at }
+        Self {
+            state: None,
+            index: SessionIndex(0),
+            message: Vec::new(),
+            mac1: [0; 16],
+            since: now,
+            tries: 0,
+            unread: 0,
+            next_at,
+        }
     }
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod model;
 pub(crate) mod netcheck;
 pub(crate) mod server;
 pub(crate) mod shared;
+pub(crate) mod why;

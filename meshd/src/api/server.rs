@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Path as Segment, Request, State};
+use axum::extract::{Extension, Path as Segment, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::detail::PeerReport;
 use super::model::{Failure, PingReply, PingRequest, Status};
 use super::netcheck::NetCheck;
+use super::why::{self, WhyQuery, WhyReport};
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -57,6 +58,8 @@ pub(crate) enum Call {
     Measure,
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
+    /// Why packets get somewhere; the answer comes with the query, to be sent again until the report is final.
+    Why { query: WhyQuery, answer: oneshot::Sender<(WhyReport, WhyQuery)> },
 }
 
 /// The listening socket, which goes away with its file when dropped.
@@ -123,6 +126,7 @@ impl Server {
             .route("/v1/peers/{name}", get(peer))
             .route("/v1/netcheck", get(netcheck).post(measure))
             .route("/v1/ping", post(ping))
+            .route("/v1/why", get(explain))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -223,6 +227,15 @@ async fn ping(State(calls): State<mpsc::Sender<Call>>, request: Result<Json<Ping
         Ok(Ok(Err(error))) => failure(StatusCode::CONFLICT, &error),
         Ok(Err(_)) => stopping(),
         Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "no reply"),
+    }
+}
+
+async fn explain(State(calls): State<mpsc::Sender<Call>>, RawQuery(query): RawQuery) -> Response {
+    match WhyQuery::parse(query.as_deref().unwrap_or_default()) {
+        None => {
+            failure(StatusCode::BAD_REQUEST, "say /v1/why?target=NAME, and &from=NAME for packets of another member")
+        }
+        Some(query) => why::ask(&calls, query).await.map_or_else(stopping, |report| Json(report).into_response()),
     }
 }
 

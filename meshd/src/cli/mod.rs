@@ -6,6 +6,7 @@ mod peer;
 mod ping;
 mod status;
 mod text;
+mod why;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -62,6 +63,13 @@ enum Command {
     /// Tell what the network around this node lets through: UDP, NAT, port mapping, relays
     #[command(after_help = "Examples:\n  meshd netcheck\n  meshd netcheck --json | jq .verdict")]
     Netcheck(netcheck::NetcheckArgs),
+    /// Tell why packets get to a member or an address, or what keeps them from it and on which side
+    ///
+    /// Exits with 0 where they get through, with 1 where they do not.
+    #[command(
+        after_help = "Examples:\n  meshd why beijing.edge2\n  meshd why 10.233.1.7\n  meshd why 10.233.1.7 --from beijing.edge1\n  meshd why beijing.edge2 --json | jq -r .cause"
+    )]
+    Why(why::WhyArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -118,6 +126,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
+        Command::Why(args) => why::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -116,6 +116,12 @@ impl Cause {
     pub const fn is_good(self) -> bool {
         matches!(self, Self::ReachableLan | Self::ReachableDirect | Self::ReachableRelay | Self::ReachableTls)
     }
+
+    /// Why a receiver refuses a sender, by its own words; `None`: it does not.
+    #[must_use]
+    pub fn of_answer(far: &View) -> Option<Self> {
+        of_refusal(far)
+    }
 }
 
 impl Explanation {
@@ -152,7 +158,8 @@ impl Explanation {
             .unwrap_or_else(|| match (told.map(|view| view.session), near.session) {
                 _ if !self.is_final => Cause::Undecided,
                 (Some(SessionView::Up), _) => Cause::UnansweredAlive,
-                (Some(SessionView::Unanswered | SessionView::Lost), _) => Cause::PeerDown,
+                // It has tried for as long as its answer took.
+                (Some(SessionView::Connecting | SessionView::Unanswered | SessionView::Lost), _) => Cause::PeerDown,
                 (_, SessionView::Lost) => Cause::Lost,
                 (_, SessionView::Idle | SessionView::Connecting | SessionView::Unanswered) => Cause::Unanswered,
                 (_, SessionView::Up | SessionView::Untold) => Cause::Undecided,

@@ -71,14 +71,13 @@ impl Node {
         let live = peer.live.as_ref();
         let current = peer.current();
         let attempt = live.and_then(|live| live.attempt.as_ref());
-        let tries =
-            attempt.map(|attempt| Tries {
-                since: attempt.since,
-                count: attempt.tries,
-                unread: attempt.unread,
-                ended: None,
-                asked: Vec::new(),
-            });
+        let tries = attempt.map(|attempt| Tries {
+            since: attempt.since,
+            count: attempt.tries,
+            unread: attempt.unread,
+            ended: None,
+            asked: Vec::new(),
+        });
         let tries = tries.or_else(|| peer.given_up.as_deref().cloned());
         let asked = live.filter(|live| !live.asked.is_empty()).map(|live| live.asked.clone());
         Some(PeerDetail {

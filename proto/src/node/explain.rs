@@ -49,6 +49,12 @@ impl Inquiry {
     pub const fn new(address: IpAddr, from: Option<PeerId>, now: Instant) -> Self {
         Self { address, from, began: now, token: None, helpers: Vec::new(), has_sought: false }
     }
+
+    /// The address that it is about.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 /// How long a question was waited for.
@@ -69,6 +75,18 @@ impl Node {
         }
         explanation.is_final |= now - inquiry.began >= WHOLE;
         explanation
+    }
+
+    /// Where an address lies, as this node sees it.
+    #[must_use]
+    pub fn route_of(&self, address: IpAddr) -> RouteView {
+        self.route_view(address)
+    }
+
+    /// Whether packets to an address go to its owner as they are, by routes of the kernel.
+    #[must_use]
+    pub fn is_passed_by(&self, address: IpAddr) -> bool {
+        self.owner_of(address).is_some_and(|id| !self.direct_gateways(id).is_empty())
     }
 
     /// Whether this node leaves out an endpoint of the mesh file.
@@ -138,7 +156,9 @@ impl Node {
         }
         let (near, wait) = self.heard(inquiry.token, inquiry.began, ONWARD, now);
         told.near = near;
-        if let Some(Standing::Answered(WhyAnswer { far, .. })) = inquiry.token.map(|token| self.questions.standing(token)) {
+        if let Some(Standing::Answered(WhyAnswer { far, .. })) =
+            inquiry.token.map(|token| self.questions.standing(token))
+        {
             told.far = far.map_or(Heard::NotAsked, Heard::Says);
         }
         let is_stuck = !self.has_session(from) && elapsed >= ALONE && told.near.view().is_none();
@@ -184,7 +204,8 @@ impl Node {
             (!self.has_session(*id), !(is_connector && is_of(name.cluster())), !(is_connector && is_of(&own)))
         };
         let relays = self.relays_for(about, &name);
-        let connectors = self.by_name.iter().filter(|id| self.peer(*id).is_some_and(|peer| peer.kind == Kind::Connector));
+        let connectors =
+            self.by_name.iter().filter(|id| self.peer(*id).is_some_and(|peer| peer.kind == Kind::Connector));
         let mut helpers: Vec<PeerId> = relays.into_iter().chain(connectors).chain(self.live.iter().copied()).collect();
         helpers.retain(|id| is_allowed(id) && (self.has_session(*id) || !self.is_hopeless(*id)));
         helpers.sort_by_key(|id| (rank(id), *id));

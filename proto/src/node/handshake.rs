@@ -196,11 +196,10 @@ impl Node {
             Verdict::Refuse => return Err(DropReason::HandshakeRateLimited),
         }
         let seed = self.seed();
-        let received =
-            Received::open(&self.settings.identity, &initiation, seed).map_err(|_: HandshakeError| {
-                self.questions.note_unreadable(source.address, now);
-                DropReason::HandshakeFailed
-            })?;
+        let received = Received::open(&self.settings.identity, &initiation, seed).map_err(|_: HandshakeError| {
+            self.questions.note_unreadable(source.address, now);
+            DropReason::HandshakeFailed
+        })?;
         let Some(id) = self.by_key.get(&self.peers, &received.remote) else {
             self.stranger(received.remote, source, now);
             return Err(DropReason::HandshakeUnknownKey);

@@ -116,11 +116,21 @@ impl Node {
         self.questions.waiting.push(Waiting { to, question, made: now, sent, asker, answer: None });
         if is_up {
             self.send_control(to, &Control::WhyQuestion(question), now);
+            self.doubt(to, now);
         } else {
             self.dial(to, now);
         }
         self.schedule_sweep(now);
         Some(question.token)
+    }
+
+    /// Probes the path in use at once: a session that has carried nothing for a while may be one with a dead peer.
+    fn doubt(&mut self, id: PeerId, now: Instant) {
+        if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
+            live.paths.touch(now);
+            live.paths.question(now);
+        }
+        self.tend_paths(id, now);
     }
 
     /// Sends the questions that waited for the session; returns whether there were any.
@@ -222,7 +232,8 @@ impl Node {
     }
 
     /// A mesh address of a peer, IPv4 if it has one: that does not depend on its key.
-    pub(super) fn mesh_address(&self, id: PeerId) -> Option<IpAddr> {
+    #[must_use]
+    pub fn mesh_address(&self, id: PeerId) -> Option<IpAddr> {
         let all = self.table.routes.prefixes_of(id);
         let mut hosts = all.iter().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr);
         hosts.next()

@@ -127,7 +127,8 @@ impl Node {
     }
 
     fn no_place(&self, id: PeerId) -> TroubleView {
-        let is_named = self.peer(id).is_some_and(|peer| !peer.public_addresses.is_empty() || peer.carrier != Carrier::None);
+        let is_named =
+            self.peer(id).is_some_and(|peer| !peer.public_addresses.is_empty() || peer.carrier != Carrier::None);
         if is_named { TroubleView::Unresolved } else { TroubleView::NoPlace }
     }
 }

@@ -24,8 +24,8 @@ pub use handshake::{
 pub use relay::{RELAY_HEADER_LEN, RelayHeader};
 pub use stun::{BINDING_REQUEST_LEN, BindingAnswer, TransactionId};
 pub use why::{
-    KeyView, MachineView, PathView, PolicyView, Reach, RouteView, SelectionView, SessionView, TroubleView, View, WhyAnswer,
-    WhyQuestion,
+    KeyView, MachineView, PathView, PolicyView, Reach, RouteView, SelectionView, SessionView, TroubleView, View,
+    WhyAnswer, WhyQuestion,
 };
 
 /// What a datagram claims to be, by its first byte.

@@ -242,8 +242,7 @@ impl View {
 
     fn to_bytes(self) -> [u8; VIEW_LEN] {
         let ([r0, r1, r2, r3], [m0, m1]) = (self.rtt.to_le_bytes(), self.mtu.to_le_bytes());
-        let (route, key, policy, session) =
-            (self.route as u8, self.key as u8, self.policy as u8, self.session as u8);
+        let (route, key, policy, session) = (self.route as u8, self.key as u8, self.policy as u8, self.session as u8);
         let (trouble, path, machine, selection) =
             (self.trouble as u8, self.path as u8, self.machine as u8, self.selection as u8);
         [route, key, policy, session, trouble, path, machine, selection, r0, r1, r2, r3, m0, m1, 0, 0]
@@ -336,8 +335,11 @@ pub(super) mod tests {
     }
 
     pub(in crate::wire) fn answer() -> impl Strategy<Value = WhyAnswer> {
-        (any::<u64>(), view(), proptest::option::of(view()))
-            .prop_map(|(token, near, far)| WhyAnswer { token, near, far })
+        (any::<u64>(), view(), proptest::option::of(view())).prop_map(|(token, near, far)| WhyAnswer {
+            token,
+            near,
+            far,
+        })
     }
 
     proptest! {
