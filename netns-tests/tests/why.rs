@@ -190,7 +190,8 @@ fn a_clock_that_went_back_is_told_by_who_refuses_its_handshakes() {
         let (hub, two) = (site.mesh.up(CONNECTOR), site.mesh.up(&edge(2)));
         let one = site.mesh.up(&edge(1));
         assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 2).lost(), 0);
-        one.kill9();
+        // With a goodbye: one that had something to say would dial, and be let in.
+        one.stop();
         fs::remove_file(&state).expect("its state is lost");
         let one = site.mesh.up(&edge(1));
         Why::of(&one, &[&edge(2)]).assert_fails("clock_behind", &[&edge(1)], &["beijing.edge2 refuses", "clock"]);

@@ -75,3 +75,42 @@ const fn mark(mark: Mark) -> &'static str {
         Mark::Unknown => "unknown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+
+    #[test]
+    fn a_report_is_told_by_sides_with_a_verdict_and_what_to_do_next() {
+        let report: WhyReport = serde_json::from_value(serde_json::json!({
+            "version": 1, "target": "10.233.1.7", "address": "10.233.1.7", "peer": "there.connector", "from": "here.one",
+            "reaches": false, "cause": "forwarding_off", "sides": ["there.connector"],
+            "verdict": "there.connector announces 10.233.1.7 and does not forward packets",
+            "next": "on there.connector: sysctl -w net.ipv4.ip_forward=1",
+            "steps": [
+                {"side": "here.one", "step": "target", "mark": "ok", "text": "10.233.1.7 is in 10.233.0.0/17"},
+                {"side": "here.one", "step": "path", "mark": "decides", "text": "direct 192.0.2.1:6374"},
+                {"side": "there.connector", "step": "machine", "mark": "fails", "text": "it does not forward"}]}))
+        .unwrap();
+        assert_snapshot!(render(&report), @r#"
+    here.one to 10.233.1.7 (there.connector)
+
+    from here.one's side:
+      ok       target   10.233.1.7 is in 10.233.0.0/17
+      decides  path     direct 192.0.2.1:6374
+
+    from there.connector's side:
+      fails    machine  it does not forward
+
+    verdict: there.connector announces 10.233.1.7 and does not forward packets
+    next: on there.connector: sysctl -w net.ipv4.ip_forward=1
+    "#);
+    }
+
+    #[test]
+    fn only_what_may_be_a_name_or_an_address_is_asked_for() {
+        assert!(subject("fd00::1").is_ok() && subject("beijing.edge-1").is_ok());
+        assert!(["", "a b", "a/b", "a&b", "é"].into_iter().all(|text| subject(text).is_err()));
+    }
+}

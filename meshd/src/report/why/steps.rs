@@ -13,12 +13,12 @@ impl Story {
         let mut steps = Vec::new();
         let Some(near) = self.told.near.view() else {
             steps.push(line(&self.sender, "target", Mark::Unknown, unasked(self.told.near)));
-            self.add_helper(&mut steps);
+            self.add_helper(&mut steps, cause);
             return steps;
         };
         let failed = step_of(cause);
         for (step, text) in self.of_sender(&near, cause) {
-            let is_last = failed == Some(step);
+            let is_last = failed == Some(step) || (step == "session" && near.session != SessionView::Up);
             let decides = step == "path" || (step == "route" && self.shared.is_some());
             let mark = if is_last {
                 Mark::Fails
@@ -45,10 +45,12 @@ impl Story {
                 line(&self.own, "drops", Mark::Unknown, format!("{count} {reason} meanwhile, of whatever peer"))
             }));
         }
-        if near.session == SessionView::Up || self.told.far.view().is_some() {
+        if failed.is_none() && near.session == SessionView::Up {
             self.add_receiver(&mut steps, cause);
         }
-        self.add_helper(&mut steps);
+        if !cause.is_good() {
+            self.add_helper(&mut steps, cause);
+        }
         steps
     }
 
@@ -224,7 +226,7 @@ impl Story {
     }
 
     /// What somebody else says of the two.
-    fn add_helper(&self, steps: &mut Vec<StepLine>) {
+    fn add_helper(&self, steps: &mut Vec<StepLine>, cause: Cause) {
         let Some((helper, told)) = self.helper.as_ref().zip(self.told.helper) else { return };
         let Some(near) = told.near.view() else {
             steps.push(line(helper, "answer", Mark::Unknown, unasked(told.near)));
@@ -247,19 +249,14 @@ impl Story {
                 format!("its mesh file has another key of {to} than {}'s", self.sender),
             ));
         }
-        if let Some(far) = told.far {
-            let all = if far.selection == SelectionView::Some { "" } else { " (it leaves no member out)" };
-            let text = match proto::explain::Cause::of_answer(&far) {
-                Some(cause) => format!("{to} says: {}{all}", refusal(cause, &self.sender)),
-                None => format!("{to} says nothing against {}", self.sender),
-            };
-            steps.push(line(
-                helper,
-                "answer",
-                if text.ends_with(&self.sender) { Mark::Unknown } else { Mark::Fails },
-                text,
-            ));
-        }
+        let Some(far) = told.far else { return };
+        let (mark, text) = match Cause::of_answer(&far) {
+            Some(cause) => (Mark::Fails, refusal(cause, &self.sender)),
+            None => (Mark::Unknown, format!("nothing speaks against {}", self.sender)),
+        };
+        let left_out = cause == Cause::OwnKeyDiffers && far.selection == SelectionView::Some;
+        let left_out = if left_out { ", and it leaves some members of the mesh file out" } else { "" };
+        steps.push(line(helper, "answer", mark, format!("{to} says: {text}{left_out}")));
     }
 }
 

@@ -100,8 +100,8 @@ impl Story {
                     self.network(length)
                 )
             }
-            Cause::NoCommunity => format!("in the mesh file of both: {}", self.stanza()),
-            Cause::DeniedThere => format!("in the mesh file of {to}: {}", self.stanza()),
+            Cause::NoCommunity => format!("in the mesh file of both:{}", self.stanza()),
+            Cause::DeniedThere => format!("in the mesh file of {to}:{}", self.stanza()),
             Cause::RouteShadowed | Cause::RouteMissing => format!("on {sender}: ip route get {}", self.told.address),
             Cause::NoPlace => format!(
                 "in the mesh file, at the endpoint {to} or {sender}: public_addresses = [ \"ADDRESS\" ]; or add a connector \
@@ -145,7 +145,7 @@ impl Story {
     }
 
     fn stanza(&self) -> String {
-        format!("[[community]] name = \"NAME\" members = [ {:?}, {:?} ]", self.sender, self.to())
+        format!("\n  [[community]]\n  name = \"NAME\"\n  members = [ {:?}, {:?} ]", self.sender, self.to())
     }
 
     fn network(&self, length: u8) -> String {
