@@ -11,7 +11,7 @@ use netns_tests::mesh::new_key;
 use netns_tests::nat::NatKind;
 use netns_tests::site::{CONNECTOR, edge};
 use netns_tests::sites::{ONE, Sites, TWO};
-use netns_tests::{Daemon, Family, Lab, Mesh, Site, in_lab, ping, wait_until};
+use netns_tests::{Daemon, Family, Lab, Mesh, Site, in_lab, ping, wait_for, wait_until};
 use serde_json::Value;
 
 /// What `meshd why --json` says, and its exit code.
@@ -144,11 +144,9 @@ fn udp_that_is_dropped_on_the_path_is_passed_by_through_a_relay_or_told_as_silen
             &["beijing.edge2 does not answer", "UDP is blocked"],
         );
         let _hub = site.mesh.up(CONNECTOR);
-        let mut why = Why::of(&one, &[&edge(2)]);
-        if why.code != Some(0) {
-            // What was tried before the relay was up has to be given up first.
-            why = Why::of(&one, &[&edge(2)]);
-        }
+        // What was tried before the relay was up has to be given up first.
+        let reached = || Some(Why::of(&one, &[&edge(2)])).filter(|why| why.code == Some(0));
+        let why = wait_for(Duration::from_secs(30), "the relay is used", reached);
         why.assert_reaches("reachable_relay");
         assert!(why.step("path").contains("relay beijing.connector"), "{:#}", why.json);
     });

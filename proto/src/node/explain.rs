@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Node;
 use super::questions::Standing;
-use crate::explain::{Explanation, Heard, Helper};
+use crate::explain::{Cause, Explanation, Heard, Helper};
 use crate::id::PeerId;
 use crate::member::Kind;
 use crate::route::Target;
 use crate::time::Instant;
-use crate::wire::{MachineView, Reach, RouteView, View, WhyAnswer, WhyQuestion};
+use crate::wire::{MachineView, Reach, RouteView, SessionView, View, WhyAnswer, WhyQuestion};
 
 /// How long a session is waited for: three initiations, and the round trip of the last.
 const CONNECT: Duration = Duration::from_millis(4000);
@@ -141,7 +141,7 @@ impl Node {
         let help = self.hear_helpers(inquiry, told, now);
         told.near = Heard::Says(self.view(inquiry.address, Some(id), None, machine, now));
         let is_asked = matches!(wait, Wait::Over) && (is_hopeless || self.is_reached(id, now) || elapsed >= CONNECT);
-        told.is_final = is_asked && matches!(help, Wait::Over);
+        told.is_final = is_asked && matches!(help, Wait::Over) && !self.may_relay_soon(told, id, now);
     }
 
     fn explain_of(&mut self, inquiry: &mut Inquiry, from: PeerId, told: &mut Explanation, now: Instant) {
@@ -168,6 +168,13 @@ impl Node {
         }
         let help = self.hear_helpers(inquiry, told, now);
         told.is_final = matches!((wait, help), (Wait::Over, Wait::Over));
+    }
+
+    /// Whether a relay says that it reaches a peer that we do not reach: the next handshake goes there too.
+    fn may_relay_soon(&self, told: &Explanation, id: PeerId, now: Instant) -> bool {
+        let relay = told.helper.filter(|helper| self.peer(helper.peer).is_some_and(|peer| peer.is_relay));
+        let reaches = relay.and_then(|relay| relay.near.view()).is_some_and(|view| view.session == SessionView::Up);
+        reaches && !self.is_reached(id, now) && told.cause() == Cause::Undecided
     }
 
     fn question(&self, inquiry: &Inquiry, reach: Reach, source: Option<IpAddr>) -> WhyQuestion {
