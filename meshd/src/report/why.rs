@@ -9,7 +9,8 @@ mod verdict;
 use std::net::IpAddr;
 
 use proto::explain::{Explanation, Heard};
-use proto::id::PeerId;
+use proto::id::{EndpointName, PeerId};
+use proto::nat::NatClass;
 use proto::node::{Inquiry, Node};
 use proto::peer::PeerStatus;
 use proto::stats::DropReason;
@@ -113,7 +114,7 @@ impl Reporter {
     }
 
     fn miss(&self, node: &Node, name: &str, is_sender: bool) -> Missing {
-        let nearest = config::nearest(name, self.addresses.keys().map(|name| name.as_str())).map(str::to_owned);
+        let nearest = config::nearest(name, self.addresses.keys().map(EndpointName::as_str)).map(str::to_owned);
         let miss = if node.leaves_out(name) { Miss::Unselected } else { Miss::Unknown { nearest } };
         Missing { name: name.to_owned(), is_sender, miss }
     }
@@ -147,7 +148,7 @@ impl Reporter {
                 .and_then(|id| self.unresolved.get(&id)?.iter().next())
                 .map(|(host, error)| format!("{host}: {error}")),
             helper: told.helper.filter(|helper| helper.near != Heard::Unreached).map(|helper| name(helper.peer)),
-            nat: node.nat_class().map(|class| class.name()),
+            nat: node.nat_class().map(NatClass::name),
             drops: risen(&query.drops, &node.drops().snapshot()),
             key: status.map(|status| status.key.to_string()),
             own_key: self.node.public_key.clone(),
@@ -171,7 +172,7 @@ impl Reporter {
     }
 
     fn communities_of(&self, name: &str) -> Vec<String> {
-        let has = |members: &[proto::id::EndpointName]| members.iter().any(|member| member.as_str() == name);
+        let has = |members: &[EndpointName]| members.iter().any(|member| member.as_str() == name);
         let of = self.communities.iter().filter(|community| has(&community.members));
         of.map(|community| community.name.clone()).collect()
     }

@@ -1,4 +1,5 @@
 //! Why packets get through, or do not: asked of a node, which asks others.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what the tests share is part of the tests")]
 
 use std::time::Duration;
 

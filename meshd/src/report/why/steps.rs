@@ -209,7 +209,9 @@ impl Story {
         if far.policy != PolicyView::Untold {
             let text = match far.policy {
                 PolicyView::NoCommunity => format!("its mesh file has no community with {}", self.sender),
-                _ => format!("it lets {} in", self.sender),
+                PolicyView::Community | PolicyView::OwnConnector | PolicyView::Neighbour | PolicyView::Untold => {
+                    format!("it lets {} in", self.sender)
+                }
             };
             steps.push(line(&to, "policy", mark(cause == Cause::DeniedThere), text));
         }
@@ -261,14 +263,15 @@ impl Story {
 }
 
 fn refusal(cause: Cause, sender: &str) -> String {
-    match cause {
-        Cause::OwnKeyDiffers => format!("its mesh file has another key of {sender}, or none"),
-        Cause::DeniedThere => format!("its mesh file has no community with {sender}"),
-        Cause::ClockBehind => format!("it refuses handshakes of {sender}, whose clock went back"),
-        Cause::NoCommonCipher => format!("it has no cipher in common with {sender}"),
-        Cause::MeshNameDiffers => format!("it cannot read handshakes from where {sender} is"),
-        _ => format!("it gets nowhere with {sender}"),
-    }
+    let words = [
+        (Cause::OwnKeyDiffers, "its mesh file has another key of {}, or none"),
+        (Cause::DeniedThere, "its mesh file has no community with {}"),
+        (Cause::ClockBehind, "it refuses handshakes of {}, whose clock went back"),
+        (Cause::NoCommonCipher, "it has no cipher in common with {}"),
+        (Cause::MeshNameDiffers, "it cannot read handshakes from where {} is"),
+    ];
+    let words = words.into_iter().find(|(of, _)| *of == cause).map_or("it gets nowhere with {}", |(_, words)| words);
+    words.replace("{}", sender)
 }
 
 /// The step at which a cause ends a packet's way.

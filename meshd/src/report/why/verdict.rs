@@ -34,7 +34,9 @@ impl Story {
                 Way::By(interface) if self.sender == self.own => {
                     format!("this machine's own route for {address}, by {interface}, wins over the mesh's")
                 }
-                _ => format!("the machine of {of} has a route of its own for {address}, which wins over the mesh's"),
+                Way::By(_) | Way::Mesh | Way::Nowhere(_) | Way::Unknown => {
+                    format!("the machine of {of} has a route of its own for {address}, which wins over the mesh's")
+                }
             },
             Cause::RouteMissing => format!("the machine of {of} has no route into the mesh for {address}"),
             Cause::NoPlace => format!("{of} knows no address at which {to} could be dialled, and there is no relay"),
