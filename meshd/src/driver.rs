@@ -26,7 +26,7 @@ use crate::log_limit::LogLimit;
 use crate::nat::{Nat, NatEvent};
 use crate::reload::Cause;
 use crate::report::events::EventKind;
-use crate::report::{Reporter, Surroundings, disconnect_text, reply, spray_text};
+use crate::report::{Reporter, Surroundings, disconnect_text, machine_of, reply, spray_text};
 use crate::resolver::Resolver;
 use crate::resume::{MUCH_TOO_LATE, Resume};
 use crate::settings::Facts;
@@ -245,6 +245,8 @@ impl Driver {
             } else if let Event::CarrierWanted { peer } = event {
                 carried |= self.open_carrier(peer);
             }
+            // What waited for it.
+            carried |= matches!(event, Event::WhyAsked { .. });
             self.handle_event(&event);
         }
         self.reporter.note_nat_class(self.node.nat_class());
@@ -298,6 +300,10 @@ impl Driver {
                 self.close_spray();
             }
             Event::CarrierWanted { peer } => tracing::debug!(peer = name(peer), "trying TLS"),
+            Event::WhyAsked { peer, question } => {
+                let machine = machine_of(&self.node, &self.host, *peer, question);
+                self.node.answer_why(*peer, question, machine, self.clock.now());
+            }
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some((_, answer)) = self.pings.remove(token) {
                     let _ = answer.send(Ok(reply(&self.node, *peer, *source, *rtt, self.clock.now())));
@@ -339,6 +345,10 @@ impl Driver {
             }
             Call::Trace { request, answer } => {
                 let _ = answer.send(self.begin_trace(&request));
+            }
+            Call::Why { mut query, answer } => {
+                let report = self.reporter.why(&mut self.node, &self.host, &mut query, self.clock.now());
+                let _ = answer.send((report, query));
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::api::model::{Mode, NodeStatus, Status};
 use crate::api::netcheck::NetCheck;
 use crate::api::reload::ReloadReport;
 use crate::api::server::Call;
+use crate::api::why::{WhyQuery, WhyReport};
 use crate::daemon::Life;
 use crate::driver::End;
 use crate::reload::{Cause, Reloads};
@@ -80,8 +81,28 @@ impl Resting {
             Call::Events { answer, .. } => drop(answer.send(Vec::new())),
             Call::Follow { answer, .. } => drop(answer.send(Err(NOT_SELECTED.to_owned()))),
             Call::Trace { answer, .. } => drop(answer.send(Err(NOT_SELECTED.to_owned()))),
+            Call::Why { query, answer } => drop(answer.send((self.why(&query), query))),
             Call::Measure => {}
             Call::Reload(answer) => reloads.begin(Cause::Call, Some(answer)),
+        }
+    }
+
+    fn why(&self, query: &WhyQuery) -> WhyReport {
+        WhyReport {
+            version: 1,
+            target: query.target.clone(),
+            address: None,
+            peer: None,
+            from: query.from.clone().unwrap_or_else(|| self.node.name.clone()),
+            reaches: false,
+            cause: "not_selected".to_owned(),
+            sides: vec![self.node.name.clone()],
+            verdict: format!("{} is not selected to run the node, so nothing runs here", self.node.name),
+            next: Some(
+                "give its [[endpoint]] the labels of [selector] in the mesh file, then `meshd reload`".to_owned(),
+            ),
+            steps: Vec::new(),
+            is_final: true,
         }
     }
 

@@ -8,16 +8,18 @@ mod history;
 mod netcheck;
 mod paths;
 mod shared;
+mod why;
 
 pub(crate) use history::{disconnect_text, spray_text};
 pub(crate) use paths::{reply, text as path_text, via};
+pub(crate) use why::machine_of;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Endpoint, Host as Dial, Kind, Members, PublicAddress};
+use proto::member::{Community, Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
@@ -75,6 +77,8 @@ pub(crate) struct Reporter {
     addresses: BTreeMap<EndpointName, MeshAddresses>,
     /// Of those endpoints that have some.
     subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
+    /// Who may talk to whom.
+    communities: Box<[Community]>,
     /// Where the mesh file says that this node may be dialled.
     public_addresses: Vec<String>,
     history: History,
@@ -97,6 +101,7 @@ impl Reporter {
             started,
             addresses: members.endpoints.iter().map(addresses).collect(),
             subnets: members.endpoints.iter().filter_map(subnets).collect(),
+            communities: members.communities.clone().into_boxed_slice(),
             history: History::default(),
             happenings: Happenings::new(),
             unresolved: BTreeMap::new(),
@@ -111,6 +116,7 @@ impl Reporter {
         let renewed = Self::new(node, members, Vec::new(), self.started);
         (self.node, self.public_addresses) = (renewed.node, renewed.public_addresses);
         (self.addresses, self.subnets) = (renewed.addresses, renewed.subnets);
+        self.communities = renewed.communities;
         self.history.keep(|name| self.addresses.contains_key(name));
         self.unresolved.retain(|peer, _| !gone.contains(peer));
     }

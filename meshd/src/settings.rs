@@ -67,6 +67,7 @@ pub(crate) fn node(config: &Config, facts: &Facts) -> Option<Settings> {
         mtu: facts.mtu,
         // Whoever can be dialled need not keep a way open.
         keepalive: config.session.keepalive.filter(|_| own.public_addresses.is_empty()),
+        unselected: config.unselected.clone(),
     })
 }
 

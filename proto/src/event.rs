@@ -10,6 +10,7 @@ use crate::id::{PeerId, PublicKey};
 use crate::member::Denial;
 use crate::owner::Condition;
 use crate::path::{Locator, SprayStatus};
+use crate::wire::WhyQuestion;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,14 @@ pub enum Event {
         peer: PeerId,
         /// What came of it.
         status: SprayStatus,
+    },
+    /// A peer asks why packets do, or do not, get through: the shell answers at once with
+    /// [`Node::answer_why`](crate::node::Node::answer_why), which takes what the machine does with such packets.
+    WhyAsked {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        question: WhyQuestion,
     },
     /// A probe that the shell asked for was answered.
     ProbeReply {

@@ -10,6 +10,7 @@ mod address;
 mod bucket;
 pub mod data;
 pub mod event;
+pub mod explain;
 pub mod handshake;
 pub mod id;
 pub mod lan;

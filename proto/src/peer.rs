@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bucket::Bucket;
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
@@ -104,6 +105,8 @@ pub(crate) struct Live {
     pub(crate) vigil: Option<Vigil>,
     /// How late the answer was to be that did not come.
     pub(crate) missed: Option<Duration>,
+    /// What it may still ask about why packets get through.
+    pub(crate) questions: Option<Bucket>,
     /// The late answer that it asked for: when, with which token, to where.
     pub(crate) owed: Option<(Instant, u64, Locator)>,
 }
@@ -149,13 +152,24 @@ pub(crate) struct Attempt {
     pub(crate) mac1: [u8; 16],
     pub(crate) since: Instant,
     pub(crate) tries: u32,
+    /// Responses to it that could not be read.
+    pub(crate) unread: u32,
     pub(crate) next_at: Instant,
 }
 
 impl Attempt {
     /// One whose first initiation goes out at `next_at`.
     pub(crate) fn waiting(now: Instant, next_at: Instant) -> Self {
-        Self { state: None, index: SessionIndex(0), message: Vec::new(), mac1: [0; 16], since: now, tries: 0, next_at }
+        Self {
+            state: None,
+            index: SessionIndex(0),
+            message: Vec::new(),
+            mac1: [0; 16],
+            since: now,
+            tries: 0,
+            unread: 0,
+            next_at,
+        }
     }
 }
 

@@ -13,3 +13,4 @@ pub(crate) mod server;
 pub(crate) mod shared;
 pub(crate) mod stream;
 pub(crate) mod trace;
+pub(crate) mod why;

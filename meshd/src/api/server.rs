@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Path as Segment, Request, State};
+use axum::extract::{Extension, Path as Segment, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -30,6 +30,7 @@ use super::netcheck::NetCheck;
 use super::reload::ReloadReport;
 use super::stream::Lease;
 use super::trace::TraceRequest;
+use super::why::{self, WhyQuery, WhyReport};
 use super::{exporter, live};
 use crate::metrics::Sample;
 use crate::report::events::Following;
@@ -76,6 +77,8 @@ pub(crate) enum Call {
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
     /// To load the configuration anew; the answer is what came of it, or everything that is wrong with it.
     Reload(oneshot::Sender<Result<ReloadReport, String>>),
+    /// Why packets get somewhere; the answer comes with the query, to be sent again until the report is final.
+    Why { query: WhyQuery, answer: oneshot::Sender<(WhyReport, WhyQuery)> },
 }
 
 /// The listening socket, which goes away with its file when dropped.
@@ -147,6 +150,7 @@ impl Server {
             .route("/v1/events", get(live::events))
             .route("/v1/trace", post(live::trace))
             .route("/v1/reload", post(reload))
+            .route("/v1/why", get(explain))
             .fallback(async || failure(StatusCode::NOT_FOUND, "there is no such path"))
             .layer(from_fn(authorize))
             .with_state(calls.clone());
@@ -269,6 +273,15 @@ async fn reload(State(calls): State<mpsc::Sender<Call>>) -> Response {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(error)) => failure(StatusCode::UNPROCESSABLE_ENTITY, &error),
         Err(_) => stopping(),
+    }
+}
+
+async fn explain(State(calls): State<mpsc::Sender<Call>>, RawQuery(query): RawQuery) -> Response {
+    match WhyQuery::parse(query.as_deref().unwrap_or_default()) {
+        None => {
+            failure(StatusCode::BAD_REQUEST, "say /v1/why?target=NAME, and &from=NAME for packets of another member")
+        }
+        Some(query) => why::ask(&calls, query).await.map_or_else(stopping, |report| Json(report).into_response()),
     }
 }
 

@@ -13,6 +13,7 @@ mod show;
 mod status;
 mod text;
 mod trace;
+mod why;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -87,6 +88,13 @@ enum Command {
     /// Follow packets on their way through this node, and say what became of each
     #[command(after_help = trace::EXAMPLES)]
     Trace(trace::TraceArgs),
+    /// Tell why packets get to a member or an address, or what keeps them from it and on which side
+    ///
+    /// Exits with 0 where they get through, with 1 where they do not.
+    #[command(
+        after_help = "Examples:\n  meshd why beijing.edge2\n  meshd why 10.233.1.7\n  meshd why 10.233.1.7 --from beijing.edge1\n  meshd why beijing.edge2 --json | jq -r .cause"
+    )]
+    Why(why::WhyArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -153,6 +161,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(args) => log::main(&args),
         Command::Events(args) => events::main(&args),
         Command::Trace(args) => trace::main(&args),
+        Command::Why(args) => why::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -7,6 +7,7 @@ mod apply;
 mod error;
 mod gateways;
 mod journal;
+mod look;
 mod neighbours;
 mod netlink;
 mod plan;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 
 pub(crate) use error::HostError;
 pub(crate) use gateways::{Gateway, gateways};
+pub(crate) use look::Way;
 pub(crate) use neighbours::{DirectWay, LanLink, Neighbours};
 pub(crate) use plan::{HostNote, HostSettings, MAIN_TABLE, Plan, PlannedRoute};
 pub(crate) use watch::{Changes, Watch};

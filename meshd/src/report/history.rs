@@ -58,6 +58,7 @@ impl History {
             | Event::SprayWanted { .. }
             | Event::Refused { .. }
             | Event::ProbeReply { .. }
+            | Event::WhyAsked { .. }
             | Event::NeighbourRoutes
             | Event::CarrierWanted { .. } => return,
         };

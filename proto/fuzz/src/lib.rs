@@ -14,6 +14,7 @@
 pub mod beacons;
 pub mod input;
 pub mod oracle;
+pub mod questions;
 pub mod rig;
 pub mod targets;
 pub mod traffic;

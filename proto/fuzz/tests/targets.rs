@@ -1,7 +1,7 @@
 //! Drives every target: the same inputs in every run, more or others by `PROPTEST_CASES` and `PROPTEST_RNG_SEED`.
 #![allow(clippy::panic, reason = "how a test fails")]
 
-use fuzz::{beacons, targets};
+use fuzz::{beacons, questions, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
@@ -60,6 +60,11 @@ fn chains() {
 #[test]
 fn slots() {
     drive(targets::slots, 500, 800);
+}
+
+#[test]
+fn question() {
+    drive(questions::question, 3_000, 120);
 }
 
 #[test]

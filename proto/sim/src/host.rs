@@ -11,6 +11,7 @@ use proto::node::Node;
 use proto::packet::{Gso, Offload, Part};
 use proto::path::SocketId;
 use proto::time::Instant;
+use proto::wire::MachineView;
 
 use crate::network::Interface;
 use crate::spray::{Spray, Taken};
@@ -178,9 +179,17 @@ impl Host {
         while let Some(packet) = self.node.poll_packet() {
             self.device.written.push(packet);
         }
+        let mut has_answered = false;
         while let Some(event) = self.node.poll_event() {
             self.spray(&event, now);
+            if let Event::WhyAsked { peer, question } = &event {
+                self.node.answer_why(*peer, question, MachineView::Good, now);
+                has_answered = true;
+            }
             self.events.push((now, event));
+        }
+        if has_answered {
+            self.drain(now);
         }
     }
 }

@@ -189,6 +189,7 @@ impl World {
             rekey_after: self.rekey_after,
             idle_after: self.idle_after,
             keepalive: self.keepalive,
+            unselected: Vec::new(),
             port: DEFAULT_PORT,
             mtu: 1420,
             punch: true,

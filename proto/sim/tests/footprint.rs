@@ -91,6 +91,7 @@ fn node(members: &Members) -> Node {
         rekey_after: Duration::from_secs(120),
         idle_after: Duration::from_secs(180),
         keepalive: None,
+        unselected: Vec::new(),
         port: DEFAULT_PORT,
         punch: true,
         spray: true,

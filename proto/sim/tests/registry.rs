@@ -106,6 +106,7 @@ fn settings() -> Settings {
         relay: None,
         port: DEFAULT_PORT,
         mtu: 1420,
+        unselected: Vec::new(),
         keepalive: Some(Duration::from_secs(25)),
         lan: LanPolicy { implicit_community: true, direct: false },
         balance: Balance::Best,

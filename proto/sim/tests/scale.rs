@@ -50,6 +50,7 @@ fn hub() -> (Node, Members) {
         rekey_after: Duration::from_secs(120),
         idle_after: Duration::from_secs(180),
         keepalive: None,
+        unselected: Vec::new(),
         port: 6374,
         punch: true,
         spray: true,

@@ -154,6 +154,8 @@ impl Node {
             Some(Control::DirectWithdraw) => self.handle_direct_withdraw(id, now),
             Some(Control::ReachQuestion) => self.handle_reach_question(id, now),
             Some(Control::Reach { unreached }) => self.handle_peer_reach(id, &unreached, now),
+            Some(Control::WhyQuestion(question)) => self.handle_why_question(id, question, now),
+            Some(Control::WhyAnswer(answer)) => self.handle_why_answer(id, answer, now),
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}
         }

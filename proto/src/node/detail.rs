@@ -46,6 +46,8 @@ pub struct Tries {
     pub since: Instant,
     /// Initiations; each went to eight places at most.
     pub count: u32,
+    /// Responses that came and could not be read.
+    pub unread: u32,
     /// When it was given up; `None`: it goes on.
     pub ended: Option<Instant>,
     /// The relays that were asked meanwhile.
@@ -71,8 +73,13 @@ impl Node {
         let live = peer.live.as_ref();
         let current = peer.current();
         let attempt = live.and_then(|live| live.attempt.as_ref());
-        let tries =
-            attempt.map(|attempt| Tries { since: attempt.since, count: attempt.tries, ended: None, asked: Vec::new() });
+        let tries = attempt.map(|attempt| Tries {
+            since: attempt.since,
+            count: attempt.tries,
+            unread: attempt.unread,
+            ended: None,
+            asked: Vec::new(),
+        });
         let tries = tries.or_else(|| peer.given_up.as_deref().cloned());
         let asked = live.filter(|live| !live.asked.is_empty()).map(|live| live.asked.clone());
         Some(PeerDetail {
@@ -142,7 +149,7 @@ impl Node {
         let Some(live) = peer.live.as_ref() else { return };
         peer.given_up = live.attempt.as_ref().map(|attempt| {
             let (since, count, asked) = (attempt.since, attempt.tries, live.asked.clone());
-            Box::new(Tries { since, count, ended: Some(now), asked })
+            Box::new(Tries { since, count, unread: attempt.unread, ended: Some(now), asked })
         });
     }
 }

@@ -197,8 +197,10 @@ impl Node {
             Verdict::Refuse => return Err(DropReason::HandshakeRateLimited),
         }
         let seed = self.seed();
-        let received = Received::open(&self.settings.identity, &initiation, seed)
-            .map_err(|_: HandshakeError| DropReason::HandshakeFailed)?;
+        let received = Received::open(&self.settings.identity, &initiation, seed).map_err(|_: HandshakeError| {
+            self.questions.note_unreadable(source.address, now);
+            DropReason::HandshakeFailed
+        })?;
         let Some(id) = self.by_key.get(&self.peers, &received.remote) else {
             self.stranger(received.remote, source, now);
             return Err(DropReason::HandshakeUnknownKey);
@@ -288,6 +290,7 @@ impl Node {
                 // The true response may still come.
                 if let Some(attempt) = self.attempt_mut(id) {
                     attempt.state = Some(state);
+                    attempt.unread = attempt.unread.saturating_add(1);
                 }
                 return Err(DropReason::HandshakeFailed);
             }

@@ -12,6 +12,7 @@ mod carrier;
 mod control;
 mod detail;
 mod direct;
+mod explain;
 mod handshake;
 mod hello;
 mod load;
@@ -21,24 +22,28 @@ mod order;
 mod owners;
 mod path;
 mod punch;
+mod questions;
 mod registry;
 mod relay;
 mod session;
 mod settings;
 mod spray;
 mod spread;
+mod view;
 mod watch;
 
 pub use account::{MemberStatus, RelayStatus};
 pub use control::ProbeError;
 pub use detail::{Observed, PeerDetail, SessionDetail, Tries};
 pub(crate) use direct::Direct;
+pub use explain::Inquiry;
 pub use load::Load;
 pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
 use order::Order;
 use owners::Owners;
+use questions::Questions;
 use relay::Relaying;
 use spray::Sprays;
 use spread::Round;
@@ -98,6 +103,8 @@ pub struct Settings {
     pub lan: LanPolicy,
     /// Over how many paths the data to one peer goes.
     pub balance: Balance,
+    /// Endpoints of the mesh file that this node leaves out, so that they are none to it; for explanations only.
+    pub unselected: Vec<EndpointName>,
 }
 
 /// Wall time, for handshake timestamps.
@@ -171,6 +178,7 @@ pub struct Node {
     relaying: Relaying,
     /// Prefixes that several peers announce.
     owners: Owners,
+    questions: Questions,
     timers: Timers,
     sweep_at: Option<Instant>,
     icmp_credit: IcmpCredit,
@@ -252,6 +260,7 @@ impl Node {
             has_carriers: false,
             relaying: Relaying::default(),
             owners: Owners::default(),
+            questions: Questions::default(),
             timers: Timers::default(),
             sweep_at: None,
             icmp_credit: IcmpCredit { since: now, left: ICMP_RATE },

@@ -150,6 +150,7 @@ impl Node {
     /// responder that we hold the keys.
     fn flush(&mut self, id: PeerId, now: Instant) {
         let mut sent = self.send_waiting_probes(id, now);
+        sent |= self.send_waiting_questions(id, now);
         while let Some(staged) = self.peer_mut(id).and_then(|p| p.live.as_mut()).and_then(|l| l.staging.pop()) {
             self.send_staged(id, &staged.packet, staged.offload, now);
             sent = true;
@@ -205,7 +206,8 @@ impl Node {
         }
         self.repeat_reach(now);
         self.tend_owners(now);
-        if !self.watched.is_empty() || self.owners.has_to_repeat() {
+        self.expire_questions(now);
+        if !self.watched.is_empty() || self.owners.has_to_repeat() || self.questions.are_waiting() {
             self.schedule_sweep(now);
         }
     }

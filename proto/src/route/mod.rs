@@ -1,5 +1,7 @@
 //! Which prefix belongs to whom: longest-prefix match over mesh addresses, node subnets and subnets of every endpoint.
 
+mod near;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::why::{WhyAnswer, WhyQuestion};
 use crate::address::{self, ADDRESS_LEN};
 use crate::id::PublicKey;
 use crate::nat::Forecast;
@@ -105,6 +106,10 @@ pub enum Control {
         /// Of those that others announce too.
         unreached: Vec<IpNet>,
     },
+    /// How does the receiver see the way of such packets?
+    WhyQuestion(WhyQuestion),
+    /// So does the sender see it.
+    WhyAnswer(WhyAnswer),
 }
 
 /// What two nodes say to each other before a spray.
@@ -174,6 +179,8 @@ const NEXT_MAPPINGS: u8 = 11;
 const SPRAY: u8 = 12;
 const REACH: u8 = 14;
 const ECHO: u8 = 17;
+const WHY_QUESTION: u8 = 18;
+const WHY_ANSWER: u8 = 19;
 
 /// The second byte of the two messages of kind [`REACH`].
 const QUESTION: u8 = 0;
@@ -232,6 +239,8 @@ impl Control {
                 }
                 _ => None,
             },
+            WHY_QUESTION => WhyQuestion::parse(body).map(Self::WhyQuestion),
+            WHY_ANSWER => WhyAnswer::parse(body).map(Self::WhyAnswer),
             _ => None,
         }
     }
@@ -284,6 +293,14 @@ impl Control {
                 for net in unreached.iter().take(MAX_UNREACHED) {
                     write(&mut out, net.prefix_len(), &[&address::ip_bytes(net.addr())]);
                 }
+            }
+            Self::WhyQuestion(question) => {
+                out.push(WHY_QUESTION);
+                question.write(&mut out);
+            }
+            Self::WhyAnswer(answer) => {
+                out.push(WHY_ANSWER);
+                answer.write(&mut out);
             }
         }
         out
@@ -347,6 +364,7 @@ fn address(bytes: &[u8]) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::why::tests as why;
     use super::*;
 
     use proptest::prelude::*;
@@ -402,6 +420,8 @@ mod tests {
                 let net = |(ip, len): (IpAddr, u8)| IpNet::new(ip.to_canonical(), len).unwrap().trunc();
                 Control::Reach { unreached: nets.into_iter().map(net).collect() }
             }),
+            why::question().prop_map(Control::WhyQuestion),
+            why::answer().prop_map(Control::WhyAnswer),
         ]
     }
 

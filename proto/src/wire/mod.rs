@@ -9,6 +9,7 @@ mod data;
 mod handshake;
 mod relay;
 mod stun;
+mod why;
 
 pub use beacon::{
     BEACON_HEADER, BEACON_LEN, BEACON_PLAINTEXT_LEN, BEACON_SALT_LEN, BEACON_SEALED_LEN, Beacon, MAX_BEACON_ADDRESSES,
@@ -22,6 +23,10 @@ pub use handshake::{
 };
 pub use relay::{RELAY_HEADER_LEN, RelayHeader};
 pub use stun::{BINDING_REQUEST_LEN, BindingAnswer, TransactionId};
+pub use why::{
+    KeyView, MachineView, PathView, PolicyView, Reach, RouteView, SelectionView, SessionView, TroubleView, View,
+    WhyAnswer, WhyQuestion,
+};
 
 /// What a datagram claims to be, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
