@@ -19,6 +19,7 @@ mod load;
 mod mesh;
 mod model;
 mod node;
+mod outline;
 mod paths;
 mod rate;
 mod read;
@@ -30,12 +31,13 @@ mod syntax;
 
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
-pub use load::{check, load, parse_mesh, parse_node};
+pub use load::{check, load, outline, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
     ListenConfig, LogConfig, LogLevel, Mesh, NatConfig, NodeConfig, Offload, PathsConfig, RelayConfig, SessionConfig,
     StateConfig,
 };
+pub use outline::Outline;
 pub use rate::{Rate, RateError};
 pub use suggest::nearest;
 

@@ -10,6 +10,7 @@ use crate::key::{self, KeyFileError};
 use crate::mesh::{self, MeshDraft};
 use crate::model::{Config, LanMode, Mesh, NodeConfig};
 use crate::node::{self, Identity, MAIN_TABLE, NodeFile};
+use crate::outline::Outline;
 use crate::read::{Located, Reader};
 use crate::source::Place;
 use crate::{file, shape, suggest};
@@ -33,6 +34,15 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// Everything that is wrong with the two files, at once.
 pub fn check(path: &Path) -> Result<Vec<String>, Problems> {
     read(path, Keys::Skip).map(|(_, mesh, _)| mesh.warnings)
+}
+
+/// Reads `meshd.toml` and the mesh without opening the keys, as a user may who is not allowed to read them.
+///
+/// # Errors
+/// Everything that is wrong with the two files, at once.
+pub fn outline(path: &Path) -> Result<Outline, Problems> {
+    let (node, mesh, _) = read(path, Keys::Skip)?;
+    Outline::new(node, mesh).ok_or_else(|| Problem::of_file(path, "it is incomplete", None).into())
 }
 
 /// Parses a mesh file. `file` is its name for messages; nothing is opened.
