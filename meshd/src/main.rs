@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod daemon;
 mod dataplane;
+mod doctor;
 mod driver;
 mod health;
 mod host;
@@ -17,6 +18,7 @@ mod spray;
 mod state;
 mod sys;
 mod tls;
+mod tool;
 mod underlay;
 
 /// Wipes whatever is freed. Our own secrets wipe themselves; the key schedules inside ring and the handshake states inside

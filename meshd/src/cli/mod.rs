@@ -1,5 +1,6 @@
 //! The command line: what it understands, and what each command does.
 
+mod doctor;
 mod key;
 mod netcheck;
 mod peer;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::daemon;
+
+pub(crate) use text::span;
 
 /// Where the node's configuration is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
@@ -62,6 +65,11 @@ enum Command {
     /// Tell what the network around this node lets through: UDP, NAT, port mapping, relays
     #[command(after_help = "Examples:\n  meshd netcheck\n  meshd netcheck --json | jq .verdict")]
     Netcheck(netcheck::NetcheckArgs),
+    /// Look at everything on this machine that a node needs, and say what to do about what is wrong
+    #[command(
+        after_help = "Examples:\n  meshd doctor\n  meshd doctor --json | jq '.checks[] | select(.level == \"fail\")'"
+    )]
+    Doctor(doctor::DoctorArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -118,6 +126,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
     };
     match result {
         Ok(code) => code,

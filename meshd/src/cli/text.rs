@@ -57,7 +57,7 @@ pub(super) fn rate(bits_per_second: u64) -> String {
 }
 
 /// A time span in its two largest units.
-pub(super) fn span(time: Duration) -> String {
+pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
