@@ -1,6 +1,7 @@
 //! The meshd daemon and its command line.
 
 mod api;
+mod bugreport;
 mod cli;
 mod clock;
 mod daemon;

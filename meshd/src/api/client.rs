@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,12 +43,41 @@ pub(crate) async fn call<T: DeserializeOwned>(
     answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
 }
 
+/// Asks the daemon for what is behind `path`, as it comes: at most `most` bytes and no longer than `limit`, after which what came
+/// until then is the answer.
+pub(crate) async fn fetch(socket: &Path, limit: Duration, path: &str, most: usize) -> Result<Vec<u8>, ClientError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let asked = tokio::time::timeout_at(deadline, request(socket, &Method::GET, path, Vec::new())).await;
+    let mut response = asked.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))?;
+    let mut bytes = Vec::new();
+    while bytes.len() < most
+        && let Ok(Some(frame)) = tokio::time::timeout_at(deadline, response.body_mut().frame()).await
+    {
+        bytes.extend_from_slice(frame.map_err(protocol)?.data_ref().map_or(&[], |data| data));
+    }
+    bytes.truncate(most);
+    if response.status().is_success() { Ok(bytes) } else { Err(refusal(response.status(), &bytes)) }
+}
+
 async fn ask<T: DeserializeOwned>(
     socket: &Path,
     method: Method,
     path: &str,
     body: Option<&(impl Serialize + Sync)>,
 ) -> Result<T, ClientError> {
+    let bytes = body.map(serde_json::to_vec).transpose().map_err(protocol)?.unwrap_or_default();
+    let response = request(socket, &method, path, bytes).await?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
+    if status.is_success() { serde_json::from_slice(&bytes).map_err(protocol) } else { Err(refusal(status, &bytes)) }
+}
+
+async fn request(
+    socket: &Path,
+    method: &Method,
+    path: &str,
+    bytes: Vec<u8>,
+) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket).await.map_err(|source| {
         if source.kind() == std::io::ErrorKind::PermissionDenied {
             ClientError::Permission(socket.to_owned())
@@ -61,22 +91,20 @@ async fn ask<T: DeserializeOwned>(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;
     tokio::spawn(connection);
-    let bytes = body.map(serde_json::to_vec).transpose().map_err(protocol)?.unwrap_or_default();
     let request = Request::builder()
-        .method(method)
+        .method(method.clone())
         .uri(path)
         .header("host", "meshd")
         .header("content-type", "application/json")
         .body(Body::from(bytes))
         .map_err(protocol)?;
-    let response = sender.send_request(request).await.map_err(protocol)?;
-    let status = response.status();
-    let bytes = response.into_body().collect().await.map_err(protocol)?.to_bytes();
-    if status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(protocol);
-    }
-    let failure = serde_json::from_slice::<Failure>(&bytes).map_or_else(|_| status.to_string(), |f| f.error);
-    Err(if status == StatusCode::GATEWAY_TIMEOUT { ClientError::Timeout } else { ClientError::Refused(failure) })
+    sender.send_request(request).await.map_err(protocol)
+}
+
+/// What an answer that is no success says.
+fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
+    let failure = serde_json::from_slice::<Failure>(bytes).map_or_else(|_| status.to_string(), |f| f.error);
+    if status == StatusCode::GATEWAY_TIMEOUT { ClientError::Timeout } else { ClientError::Refused(failure) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{ConfigArgs, Result, block_on, print};
-use crate::doctor::{Finding, Level, count, examine, gather, render};
+use crate::doctor::{Level, count, examine, gather, json, render};
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {
@@ -21,24 +20,10 @@ pub(super) struct DoctorArgs {
     socket: Option<PathBuf>,
 }
 
-/// Everything, as JSON.
-#[derive(Serialize)]
-struct Report<'r> {
-    /// The worst of all.
-    verdict: Option<Level>,
-    checks: &'r [Finding],
-}
-
 /// Looks, judges, and prints; fails where something failed.
 pub(super) fn main(args: &DoctorArgs) -> Result {
     let facts = block_on(async { Ok(gather(&args.config.config, args.socket.as_deref()).await) })?;
     let findings = examine(&facts);
     print(&if args.json { json(&findings)? } else { render(&findings) })?;
     Ok(if count(&findings, Level::Fail) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The findings for scripts: fields are added, never changed.
-pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
-    let verdict = findings.iter().map(|finding| finding.level).max();
-    Ok(serde_json::to_string_pretty(&Report { verdict, checks: findings })? + "\n")
 }

@@ -1,5 +1,6 @@
 //! The command line: what it understands, and what each command does.
 
+mod bugreport;
 mod doctor;
 mod key;
 mod netcheck;
@@ -17,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::daemon;
 
-pub(crate) use text::span;
+pub(crate) use text::{bytes, count, span};
 
 /// Where the node's configuration is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
@@ -70,6 +71,9 @@ enum Command {
         after_help = "Examples:\n  meshd doctor\n  meshd doctor --json | jq '.checks[] | select(.level == \"fail\")'"
     )]
     Doctor(doctor::DoctorArgs),
+    /// Pack everything that helps to find a fault from afar into one file, without any secret
+    #[command(after_help = "Examples:\n  meshd bugreport\n  meshd bugreport --out - | gzip > report.tar.gz")]
+    Bugreport(bugreport::BugreportArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -127,6 +131,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ping(args) => ping::main(&args),
         Command::Netcheck(args) => netcheck::main(&args),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Bugreport(args) => bugreport::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -25,7 +25,7 @@ pub(super) fn or_none<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> St
 }
 
 /// A byte count in binary units with three digits.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -44,7 +44,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// So many of something.
-pub(super) fn count(number: u64, what: &str) -> String {
+pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -73,6 +73,23 @@ pub(crate) fn render(findings: &[Finding]) -> String {
     out
 }
 
+/// All findings, as JSON.
+#[derive(Serialize)]
+struct Report<'r> {
+    /// The worst of all.
+    verdict: Option<Level>,
+    checks: &'r [Finding],
+}
+
+/// The findings for scripts: fields are added, never changed.
+///
+/// # Errors
+/// Never: all of it has a form in JSON.
+pub(crate) fn json(findings: &[Finding]) -> serde_json::Result<String> {
+    let verdict = findings.iter().map(|finding| finding.level).max();
+    Ok(serde_json::to_string_pretty(&Report { verdict, checks: findings })? + "\n")
+}
+
 const fn name(level: Level) -> &'static str {
     match level {
         Level::Skipped => "skipped",

@@ -16,8 +16,11 @@ mod managers;
 mod network;
 mod routes;
 
-pub(crate) use facts::Facts;
-pub(crate) use finding::{Finding, Level, count, render};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use facts::{Facts, Life};
+pub(crate) use finding::{Finding, Level, count, json, render};
 pub(crate) use gather::gather;
 
 /// Judges everything, in the order in which a node needs it.
