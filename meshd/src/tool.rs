@@ -21,9 +21,12 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Vec<u8>, String> 
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", path).env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{program} is not installed"),
-        _ => format!("{program} does not start: {error}"),
+    let mut child = command.spawn().map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            format!("{program} is not installed")
+        } else {
+            format!("{program} does not start: {error}")
+        }
     })?;
     let (sender, ends) = mpsc::channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

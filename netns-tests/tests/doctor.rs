@@ -1,4 +1,5 @@
 //! `meshd doctor` names what is wrong on a machine, and `meshd bugreport` packs everything but secrets.
+#![allow(clippy::expect_used, clippy::panic, reason = "what the tests share is part of the tests")]
 
 use std::fs;
 use std::net::UdpSocket;

@@ -144,7 +144,7 @@ fn outer_inside(facts: &Facts) -> Option<std::net::IpAddr> {
     let prefixes = planned(outline);
     let hosts = outline.members.endpoints.iter().flat_map(|endpoint| &endpoint.public_addresses);
     let ips = hosts.filter_map(|address| if let Host::Ip(ip) = address.host { Some(ip) } else { None });
-    ips.filter(|ip| ip.is_ipv4()).find(|ip| prefixes.iter().any(|(prefix, _)| prefix.contains(ip)))
+    ips.filter(std::net::IpAddr::is_ipv4).find(|ip| prefixes.iter().any(|(prefix, _)| prefix.contains(ip)))
 }
 
 pub(super) fn buffers(facts: &Facts) -> Vec<Finding> {

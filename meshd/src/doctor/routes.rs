@@ -118,7 +118,7 @@ pub(super) fn overlaps(facts: &Facts) -> Vec<Finding> {
         outline.own().map(|endpoint| endpoint.mesh_addresses(&outline.members.mesh)).unwrap_or_default();
     let elsewhere = network.addresses.iter().filter(|address| address.interface != own);
     findings.extend(elsewhere.filter(|address| own_addresses.contains(&address.address.addr())).map(twice));
-    findings.sort_by(|a, b| b.level.cmp(&a.level));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings.dedup();
     let more = findings.len().saturating_sub(MAX_TOLD);
     findings.truncate(MAX_TOLD);
