@@ -21,10 +21,12 @@ fn ruleset(items: Vec<Value>) -> Value {
     json!({"nftables": std::iter::once(first).chain(items).collect::<Vec<_>>()})
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what the json macro makes goes in as it is")]
 fn dport(protocol: &str, right: Value) -> Value {
     json!({"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": "dport"}}, "right": right}})
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what the json macro makes goes in as it is")]
 fn meta(key: &str, right: Value) -> Value {
     json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": right}})
 }
