@@ -24,6 +24,7 @@ mod metrics;
 mod model;
 mod node;
 mod note;
+mod outline;
 mod owner;
 mod paths;
 mod rate;
@@ -40,13 +41,14 @@ mod syntax;
 pub use args::is_arg;
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
-pub use load::{check, load, parse_mesh, parse_node};
+pub use load::{check, load, outline, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,
     ListenConfig, LogConfig, LogFormat, LogLevel, Mesh, MetricsConfig, NatConfig, NodeConfig, Offload, PathsConfig,
     RelayConfig, ReloadConfig, SessionConfig, StateConfig,
 };
 pub use note::{Origin, Setting, Value};
+pub use outline::Outline;
 pub use owner::give_to_owner;
 pub use rate::{Rate, RateError};
 pub use reload::{Baseline, Changes, Class, Key, Tally, class};

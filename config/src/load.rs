@@ -11,6 +11,7 @@ use crate::mesh::{self, MeshDraft};
 use crate::model::{Config, LanMode, Mesh, NodeConfig};
 use crate::node::{self, Identity, MAIN_TABLE, NodeFile};
 use crate::note::{Origin, Said, Setting};
+use crate::outline::Outline;
 use crate::read::{Located, Reader};
 use crate::settings::Settings;
 use crate::source::Place;
@@ -34,6 +35,16 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// Everything that is wrong with the two files, at once.
 pub fn check(path: &Path) -> Result<Vec<String>, Problems> {
     read(path, Keys::Skip, None).map(|parts| parts.mesh.warnings)
+}
+
+/// Reads `meshd.toml` and the mesh without opening the keys, as a user may who is not allowed to read them.
+///
+/// # Errors
+/// Everything that is wrong with the two files, at once.
+pub fn outline(path: &Path) -> Result<Outline, Problems> {
+    let parts = read(path, Keys::Skip, None)?;
+    Outline::new(parts.identity, parts.node, parts.mesh)
+        .ok_or_else(|| Problem::of_file(path, "it is incomplete", None).into())
 }
 
 /// Parses a mesh file. `file` is its name for messages; nothing is opened.

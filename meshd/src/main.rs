@@ -2,10 +2,12 @@
 
 mod api;
 mod assembly;
+mod bugreport;
 mod cli;
 mod clock;
 mod daemon;
 mod dataplane;
+mod doctor;
 mod driver;
 mod health;
 mod host;
@@ -26,6 +28,7 @@ mod state;
 mod supervisor;
 mod sys;
 mod tls;
+mod tool;
 mod trace;
 mod underlay;
 mod wall_time;

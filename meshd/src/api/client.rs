@@ -43,6 +43,22 @@ pub(crate) async fn call<T: DeserializeOwned>(
     answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
 }
 
+/// Asks the daemon for what is behind `path`, as it comes: at most `most` bytes and no longer than `limit`, after which what came
+/// until then is the answer.
+pub(crate) async fn fetch(socket: &Path, limit: Duration, path: &str, most: usize) -> Result<Vec<u8>, ClientError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let asked = tokio::time::timeout_at(deadline, open(socket, Method::GET, path, None::<&()>)).await;
+    let mut response = asked.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))?;
+    let mut bytes = Vec::new();
+    while bytes.len() < most
+        && let Ok(Some(frame)) = tokio::time::timeout_at(deadline, response.body_mut().frame()).await
+    {
+        bytes.extend_from_slice(frame.map_err(protocol)?.data_ref().map_or(&[], |data| data));
+    }
+    bytes.truncate(most);
+    Ok(bytes)
+}
+
 /// An answer that goes on, line by line.
 pub(crate) struct Lines {
     body: Incoming,

@@ -1,5 +1,7 @@
 //! The command line: what it understands, and what each command does.
 
+mod bugreport;
+mod doctor;
 mod events;
 mod key;
 mod log;
@@ -24,6 +26,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::daemon;
+
+pub(crate) use text::{bytes, count, span};
 
 /// Where the node's configuration is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
@@ -95,6 +99,14 @@ enum Command {
         after_help = "Examples:\n  meshd why beijing.edge2\n  meshd why 10.233.1.7\n  meshd why 10.233.1.7 --from beijing.edge1\n  meshd why beijing.edge2 --json | jq -r .cause"
     )]
     Why(why::WhyArgs),
+    /// Look at everything on this machine that a node needs, and say what to do about what is wrong
+    #[command(
+        after_help = "Examples:\n  meshd doctor\n  meshd doctor --json | jq '.checks[] | select(.level == \"fail\")'"
+    )]
+    Doctor(doctor::DoctorArgs),
+    /// Pack everything that helps to find a fault from afar into one file, without any secret
+    #[command(after_help = "Examples:\n  meshd bugreport\n  meshd bugreport --out - | gzip > report.tar.gz")]
+    Bugreport(bugreport::BugreportArgs),
 }
 
 const KEY_EXAMPLE: &str = "Examples:
@@ -162,6 +174,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Events(args) => events::main(&args),
         Command::Trace(args) => trace::main(&args),
         Command::Why(args) => why::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Bugreport(args) => bugreport::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -148,6 +148,15 @@ impl Journal {
     }
 }
 
+/// Reads a journal without claiming it; `None` where there is none.
+pub(super) fn peek(directory: &Path) -> io::Result<Option<Undo>> {
+    match fs::read(directory.join(FILE)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
     let path = path.to_owned();
     move |source| HostError::Journal { action, path, source }

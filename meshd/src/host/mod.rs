@@ -14,6 +14,7 @@ mod plan;
 mod reach;
 mod reachable;
 mod routes;
+mod survey;
 mod sysctl;
 mod undo;
 mod watch;
@@ -28,6 +29,7 @@ pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use look::Way;
 pub(crate) use neighbours::{DirectWay, LanLink, Neighbours};
 pub(crate) use plan::{HostNote, HostSettings, MAIN_TABLE, Plan, PlannedRoute};
+pub(crate) use survey::{Leftover, Survey, SurveyAddress, SurveyLink, SurveyRoute, SurveyRule, leftover, survey};
 pub(crate) use watch::{Changes, Watch};
 
 use error::During as _;

@@ -154,6 +154,25 @@ pub(super) struct Rule {
     message: RuleMessage,
 }
 
+impl Rule {
+    /// Whether it is for some packets only: by mark, source, destination, interface or the like.
+    pub(super) fn is_selective(&self) -> bool {
+        let header = &self.message.header;
+        let has_prefix = header.src_len > 0 || header.dst_len > 0;
+        let is_plain = |attribute: &RuleAttribute| {
+            matches!(
+                attribute,
+                RuleAttribute::Priority(_)
+                    | RuleAttribute::Table(_)
+                    | RuleAttribute::Protocol(_)
+                    | RuleAttribute::SuppressPrefixLen(_)
+                    | RuleAttribute::SuppressIfGroup(_)
+            )
+        };
+        has_prefix || !self.message.attributes.iter().all(is_plain)
+    }
+}
+
 /// A netlink socket for requests. Its task ends with it.
 pub(super) struct Netlink {
     handle: ConnectionHandle<RouteNetlinkMessage>,

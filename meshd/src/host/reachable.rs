@@ -40,10 +40,14 @@ pub(super) fn widest(links: &[Link], own: &str) -> Option<u32> {
     usable(links, own).filter_map(|link| link.settings.mtu).max()
 }
 
+/// Whether peers may be reached by `link`.
+pub(super) fn leads_out(link: &Link, own: &str) -> bool {
+    let is_inside = |name: &str| name == "lo" || name == own || INSIDE.iter().any(|prefix| name.starts_with(prefix));
+    link.is_up && link.has_carrier && !is_inside(&link.name)
+}
+
 fn usable<'l>(links: &'l [Link], own: &'l str) -> impl Iterator<Item = &'l Link> {
-    let is_inside =
-        move |name: &str| name == "lo" || name == own || INSIDE.iter().any(|prefix| name.starts_with(prefix));
-    links.iter().filter(move |link| link.is_up && link.has_carrier && !is_inside(&link.name))
+    links.iter().filter(move |link| leads_out(link, own))
 }
 
 /// Whether an address means something beyond its link.

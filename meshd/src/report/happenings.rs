@@ -146,7 +146,8 @@ impl Happenings {
             Event::NeighbourRoutes
             | Event::CarrierWanted { .. }
             | Event::SprayWanted { .. }
-            | Event::ProbeReply { .. } => {}
+            | Event::ProbeReply { .. }
+            | Event::WhyAsked { .. } => {}
         }
     }
 

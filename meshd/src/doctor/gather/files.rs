@@ -1,0 +1,63 @@
+//! Keys, clock and the state folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use config::Outline;
+use config::key::{self, KeyFileError};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use super::super::facts::{ClockFacts, KeyContent, KeyFacts, KeyKind, Look, StateFacts};
+use crate::host::leftover;
+use crate::state::TimestampFile;
+use crate::sys::adjust;
+
+pub(super) fn keys(outline: &Outline) -> Vec<KeyFacts> {
+    let private = key::read_secret(&outline.key_file).map(|secret| Some(secret.public_key().to_string()));
+    let preshared = outline.psk_file.as_deref().map(|path| (path, key::read_psk(path).map(|_| None)));
+    let private = key_facts(KeyKind::Private, &outline.key_file, private);
+    let preshared = preshared.map(|(path, read)| key_facts(KeyKind::Preshared, path, read));
+    std::iter::once(private).chain(preshared).collect()
+}
+
+fn key_facts(kind: KeyKind, path: &Path, read: Result<Option<String>, KeyFileError>) -> KeyFacts {
+    let content = match read {
+        Ok(public_key) => KeyContent::Good { public_key },
+        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => KeyContent::Barred,
+        Err(error) => KeyContent::Bad { reason: error.to_string(), help: error.help() },
+    };
+    let owner = fs::symlink_metadata(path).ok().map(|metadata| metadata.uid());
+    KeyFacts { kind, path: path.to_owned(), owner, content }
+}
+
+pub(super) fn clock(state: Result<&Path, &str>) -> ClockFacts {
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let program = fs::metadata("/proc/self/exe").and_then(|metadata| metadata.modified());
+    ClockFacts {
+        now: since(SystemTime::now()),
+        built: program.ok().map(since),
+        is_synchronised: adjust::is_synchronised().map_err(|error| format!("adjtimex: {error}")),
+        floor: state.map_or(Ok(Duration::ZERO), floor),
+    }
+}
+
+fn floor(state: &Path) -> Look<Duration> {
+    // The file itself takes what it cannot read for nothing.
+    match File::open(state.join("timestamp")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error.to_string()),
+        Ok(_) | Err(_) => Ok(Duration::from_nanos(TimestampFile::open(state).floor())),
+    }
+}
+
+pub(super) fn state(dir: &Path) -> StateFacts {
+    let writable = access(dir, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| io::Error::from(errno).kind());
+    let free = statvfs(dir).ok().map(|disk| {
+        let (blocks, size): (u64, u64) = (disk.blocks_available(), disk.fragment_size());
+        blocks.saturating_mul(size)
+    });
+    StateFacts { dir: dir.to_owned(), writable, free, leftover: leftover(dir).map_err(|error| error.to_string()) }
+}
