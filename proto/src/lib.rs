@@ -12,6 +12,7 @@ pub mod data;
 pub mod event;
 pub mod handshake;
 pub mod id;
+pub mod invitation;
 pub mod lan;
 pub mod member;
 pub mod nat;

@@ -58,6 +58,8 @@ impl History {
             | Event::SprayWanted { .. }
             | Event::Refused { .. }
             | Event::ProbeReply { .. }
+            | Event::EnrolWanted { .. }
+            | Event::EnrolAnswered { .. }
             | Event::NeighbourRoutes
             | Event::CarrierWanted { .. } => return,
         };

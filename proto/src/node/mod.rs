@@ -12,6 +12,7 @@ mod carrier;
 mod control;
 mod detail;
 mod direct;
+mod enrol;
 mod handshake;
 mod hello;
 mod mtu;
@@ -34,6 +35,7 @@ pub(crate) use direct::Direct;
 pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
+use enrol::Enrolments;
 use order::Order;
 use owners::Owners;
 use relay::Relaying;
@@ -157,6 +159,7 @@ pub struct Node {
     /// What those tell of the NAT before us.
     sightings: Sightings,
     sprays: Sprays,
+    enrolments: Enrolments,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Addresses of this machine on the LANs that it looks for neighbours on.
@@ -243,6 +246,7 @@ impl Node {
             observed: Vec::new(),
             sightings: Sightings::default(),
             sprays: Sprays::default(),
+            enrolments: Enrolments::default(),
             neighbours: BTreeMap::new(),
             lan_addresses: Vec::new(),
             relays: Vec::new(),

@@ -27,7 +27,8 @@ impl Node {
             seen.insert(endpoint.name.clone());
             self.upsert(endpoint, policy.check(&own, &endpoint.name), now);
         }
-        let names = self.by_name.iter().filter_map(|id| self.peer_name(id));
+        // Those who are invited come and go by `handle_invitations`.
+        let names = self.by_name.iter().filter(|id| !self.is_invited(*id)).filter_map(|id| self.peer_name(id));
         let gone: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
         for name in gone {
             self.remove(&name, now);
@@ -74,7 +75,7 @@ impl Node {
         }
     }
 
-    fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
+    pub(super) fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
         let Ok(next) = u32::try_from(self.peers.len()) else { return };
         let id = self.free.pop().unwrap_or(PeerId(next));
         let peer = Peer {
@@ -106,12 +107,13 @@ impl Node {
         self.by_key.insert(&self.peers, &endpoint.public_key, id);
     }
 
-    fn remove(&mut self, name: &EndpointName, now: Instant) {
+    pub(super) fn remove(&mut self, name: &EndpointName, now: Instant) {
         let Some(id) = self.peer_id(name) else { return };
         self.disconnect(id, Disconnect::Removed, now);
         // The next to have this number is somebody else.
         self.neighbours.remove(&id);
         self.forget_owner(id);
+        self.forget_invitation(id);
         let Some(key) = self.peer(id).map(|peer| peer.key) else { return };
         self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.
