@@ -10,9 +10,11 @@
 mod address;
 mod check;
 mod duration;
+pub mod edit;
 mod error;
 mod file;
 mod health;
+mod invite;
 pub mod key;
 mod lan;
 mod load;
@@ -30,6 +32,7 @@ mod syntax;
 
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
+pub use invite::{InviteConfig, time_text, unix_now};
 pub use load::{check, load, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,

@@ -12,7 +12,7 @@ use crate::model::{Config, LanMode, Mesh, NodeConfig};
 use crate::node::{self, Identity, MAIN_TABLE, NodeFile};
 use crate::read::{Located, Reader};
 use crate::source::Place;
-use crate::{file, shape, suggest};
+use crate::{file, invite, shape, suggest};
 
 /// Reads everything that a node is configured with.
 ///
@@ -106,14 +106,16 @@ impl MeshRead {
         if reader.is_whole() {
             crate::check::mesh(reader, &draft);
         }
-        let warnings = crate::check::oddities(&reader.source, &draft);
+        let mut warnings = crate::check::oddities(&reader.source, &draft);
+        warnings.extend(invite::expired(&reader.source, &draft.invited(), invite::unix_now()));
         let own = own.map(|own| find_own(reader, &draft, &own.value)).unwrap_or_default();
         Self { draft, own, warnings, problems: Vec::new() }
     }
 
     fn mesh(self) -> Mesh {
         let name = self.draft.name.clone();
-        Mesh { name, members: self.draft.members(), warnings: self.warnings }
+        let invited = self.draft.invited().into_iter().map(|one| one.value).collect();
+        Mesh { name, members: self.draft.members(), invited, warnings: self.warnings }
     }
 }
 
@@ -289,6 +291,7 @@ fn config(
         paths: node.paths,
         health: node.health.config(),
         relay: node.relay,
+        invite: node.invite,
         session: node.session,
         dataplane: node.dataplane,
         api: node.api,
@@ -296,6 +299,7 @@ fn config(
         log: node.log,
         mesh_name: mesh.name,
         members: mesh.members,
+        invited: mesh.invited,
         files,
         warnings: mesh.warnings,
     })

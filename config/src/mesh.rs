@@ -1,17 +1,19 @@
 //! The tables of a mesh: its endpoints and communities, as they are written, before they are held against each other.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::id::{EndpointName, MeshId, PublicKey};
+use proto::invitation::{Invited, UnixTime};
 use proto::member::{Community, Endpoint, Kind, Members, PublicAddress};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
 use crate::read::{Located, Reader, Section};
 use crate::source::Source;
-use crate::{address, node, scalar, shape};
+use crate::{address, invite, node, scalar, shape};
 
 const MESH_NAME: &str = "default";
 const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
@@ -44,6 +46,8 @@ pub(crate) struct EndpointDraft {
     pub(crate) relay: Option<bool>,
     pub(crate) zone: Option<String>,
     pub(crate) region: Option<String>,
+    /// Until when it is invited; `None` where it is a member.
+    pub(crate) invited_until: Option<UnixTime>,
 }
 
 /// A community as it is written.
@@ -68,10 +72,23 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> MeshDraft {
 }
 
 impl MeshDraft {
-    /// The members, of what was not refused.
-    pub(crate) fn members(self) -> Members {
+    /// Those who are invited, of what was not refused, each with its place.
+    pub(crate) fn invited(&self) -> Vec<Located<Invited>> {
+        let one = |draft: &EndpointDraft| {
+            let (name, key, until) = (draft.name.clone()?, draft.public_key.as_ref()?.value, draft.invited_until?);
+            Some(Located { value: Invited { name, key, until }, at: draft.label.at })
+        };
+        self.endpoints.iter().filter_map(one).collect()
+    }
+
+    /// The members, of what was not refused. Who is invited is none, in no community either.
+    pub(crate) fn members(mut self) -> Members {
+        let guests: BTreeSet<EndpointName> = self.invited().into_iter().map(|guest| guest.value.name).collect();
+        self.endpoints.retain(|endpoint| endpoint.invited_until.is_none());
+        let is_guest = |name: &EndpointName| guests.contains(name);
         let community = |draft: CommunityDraft| {
-            let members = draft.members.iter().filter_map(|member| member.value.parse().ok()).collect();
+            let names = draft.members.iter().filter_map(|member| member.value.parse().ok());
+            let members = names.filter(|name| !is_guest(name)).collect();
             Some(Community { name: draft.name?.value, members })
         };
         Members {
@@ -145,6 +162,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
     let written = section.value("name").and_then(|value| value.get_ref().as_str()).unwrap_or_default();
     let mut text = |key: &str| reader.optional(section, key, scalar::label).map(|label| label.value);
     let (zone, region) = (text("zone"), text("region"));
+    let invited_until = reader.optional(section, "invited_until", invite::until).map(|until| until.value);
     EndpointDraft {
         at: section.at,
         label: Located { value: written.to_owned(), at: section.place_of("name") },
@@ -170,6 +188,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
         relay: reader.optional(section, "relay", scalar::switch).map(|relay| relay.value),
         zone,
         region,
+        invited_until,
     }
 }
 

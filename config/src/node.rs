@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
 use crate::health::{self, HealthTable};
+use crate::invite::{self, InviteConfig};
 use crate::lan::{self, LanTable};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogLevel, NatConfig, Offload, PathsConfig,
@@ -80,6 +81,7 @@ pub(crate) struct NodeFile {
     pub(crate) paths: PathsConfig,
     pub(crate) health: HealthTable,
     pub(crate) relay: RelayConfig,
+    pub(crate) invite: InviteConfig,
     pub(crate) session: SessionConfig,
     /// Whether the file names a keep-alive, and where.
     pub(crate) keepalive_at: Option<usize>,
@@ -116,6 +118,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path) -
         paths: paths::read(reader, root),
         health: health::read(reader, root),
         relay: relay(reader, root),
+        invite: invite::read(reader, root),
         session: sessions(reader, session),
         keepalive_at: place(session, "keepalive"),
         dataplane: dataplane(reader, root),

@@ -36,6 +36,7 @@ pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punc
 pub(crate) const PATHS: Shape = one("paths", &["balance"]);
 pub(crate) const HEALTH: Shape = one("health", &["probe"]);
 pub(crate) const RELAY: Shape = one("relay", &["rate", "member_rate"]);
+pub(crate) const INVITE: Shape = one("invite", &["accept"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
 pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "without", "cipher"]);
 pub(crate) const API: Shape = one("api", &["socket"]);
@@ -58,19 +59,20 @@ pub(crate) const ENDPOINT: Shape = Shape {
         "relay",
         "zone",
         "region",
+        "invited_until",
     ],
 };
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 13] =
-    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 14] =
+    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 16] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG, &MESH,
-    &ENDPOINT, &COMMUNITY,
+pub(crate) static ALL_TABLES: [&Shape; 17] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
+    &MESH, &ENDPOINT, &COMMUNITY,
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Shape {

@@ -322,14 +322,16 @@ mod tests {
             let at = at.index(text.len());
             let (before, after) = (&text[..at], &text[at + 1..]);
             prop_assume!(text[at..=at] != to);
-            prop_assert!(Invitation::parse(&format!("{before}{to}{after}")).is_err());
-            prop_assert!(Invitation::parse(&format!("{before}{after}")).is_err());
+            for changed in [[before, &to, after].concat(), [before, after].concat()] {
+                prop_assert!(Invitation::parse(&changed).is_err());
+            }
         }
 
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC{0,200}") {
-            prop_assert!(Invitation::parse(&text).is_err());
-            prop_assert!(Invitation::parse(&format!("{PREFIX}{text}")).is_err());
+            for any in [text.clone(), [PREFIX, &text].concat()] {
+                prop_assert!(Invitation::parse(&any).is_err());
+            }
         }
     }
 
