@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use proto::id::{EndpointName, PublicKey};
-use proto::invitation::{Invited, UnixTime};
+use proto::invitation::Invited;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
 
 use crate::error::Problems;
@@ -82,7 +82,10 @@ impl MeshFile {
     /// The mesh addresses of one endpoint.
     #[must_use]
     pub fn addresses_of(&self, name: &EndpointName) -> Vec<IpAddr> {
-        self.records().filter(|record| text_of(*record, "name") == Some(name.as_str())).flat_map(record_addresses).collect()
+        self.records()
+            .filter(|record| text_of(*record, "name") == Some(name.as_str()))
+            .flat_map(record_addresses)
+            .collect()
     }
 
     fn records(&self) -> impl Iterator<Item = &Table> {
@@ -242,6 +245,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use proto::id::SecretKey;
+    use proto::invitation::UnixTime;
 
     const MESH: &str = "\
 # the lab

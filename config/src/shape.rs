@@ -65,8 +65,9 @@ pub(crate) const ENDPOINT: Shape = Shape {
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 14] =
-    [&NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG];
+pub(crate) static NODE_TABLES: [&Shape; 14] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
+];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`.
 pub(crate) static MESH_TABLES: [&Shape; 3] = [&MESH, &ENDPOINT, &COMMUNITY];
 /// The tables of a `meshd.toml`, inline mesh included.

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::{OffloadLevel, TunDevice};
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
+use crate::door::Door;
 use crate::driver::{Driver, Outer, Stop};
 use crate::health::Health;
 use crate::host::{Host, HostSettings, MAIN_TABLE, Plan, PlannedRoute, Watch};
@@ -249,6 +250,7 @@ fn start(
         Err(error) => return Err(Box::new((host, error))),
     };
     node.handle_registry(&config.members, clock.now());
+    node.handle_invitations(&config.invited, clock.now());
     let published = node.publish();
     let resolver = Resolver::start(config.members.endpoints.iter(), |name| node.peer_id(name));
     let mut warnings = config.warnings.clone();
@@ -281,6 +283,7 @@ fn start(
         Ok(resume) => resume,
         Err(error) => return Err(Box::new((host, error.into()))),
     };
+    let door = Door::new(config, parts.mtu);
     let (end, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((lane, device), socket) in (0..).zip(parts.devices).zip(parts.sockets) {
@@ -314,6 +317,7 @@ fn start(
         lan,
         health,
         outer: Outer::default(),
+        door,
         spray: Spray::new(extras, clock.now()),
         tls,
         timestamps,
@@ -454,7 +458,7 @@ fn cipher_warning(configured: Suites, offered: Suites) -> Option<String> {
 }
 
 /// What the machine is to be given: our addresses, and routes to everything of the peers that policy lets us talk to.
-fn plan(config: &Config, mtu: u16) -> Plan {
+pub(crate) fn plan(config: &Config, mtu: u16) -> Plan {
     let Config { members, .. } = config;
     let Members { mesh, endpoints, .. } = members;
     let policy = Policy::new(members);

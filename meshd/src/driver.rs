@@ -17,6 +17,7 @@ use crate::api::server::Call;
 use crate::clock::Clock;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
+use crate::door::Door;
 use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
@@ -55,6 +56,7 @@ pub(crate) struct Driver {
     pub(crate) lan: Lan,
     pub(crate) health: Health,
     pub(crate) outer: Outer,
+    pub(crate) door: Door,
     pub(crate) spray: Spray,
     pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
@@ -124,6 +126,7 @@ impl Driver {
         loop {
             self.drain();
             self.route_neighbours().await;
+            self.answer_knocks().await;
             let deadline = self.node.poll_timeout();
             let timer = async {
                 match deadline {
@@ -177,7 +180,7 @@ impl Driver {
 
     /// Carries out what the core wants. The table goes first: a peer may answer a transmit before we come back here, and
     /// the workers must know its session by then.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         if let Some(table) = self.node.poll_table() {
             self.published.store(table);
         }
@@ -258,6 +261,8 @@ impl Driver {
                 tracing::info!(peer = name(peer), spray = %spray_text(status), "spray ended");
                 self.close_spray();
             }
+            Event::EnrolWanted { .. } => self.door.note(event),
+            Event::EnrolAnswered { .. } => {}
             Event::CarrierWanted { peer } => tracing::debug!(relay = name(peer), "trying TLS"),
             Event::ProbeReply { peer, token, source, rtt } => {
                 if let Some(answer) = self.pings.remove(token) {

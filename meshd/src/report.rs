@@ -101,6 +101,12 @@ impl Reporter {
         }
     }
 
+    /// Learns of a changed mesh.
+    pub(crate) fn know(&mut self, members: &Members) {
+        self.addresses = members.endpoints.iter().map(|e| (e.name.clone(), MeshAddresses::of(e, members))).collect();
+        self.subnets = members.endpoints.iter().filter_map(subnets).collect();
+    }
+
     /// Notes what a look-up brought.
     pub(crate) fn resolved(&mut self, resolved: &Resolved) {
         for (name, error) in &resolved.failures {

@@ -78,7 +78,7 @@ pub(super) fn main(args: &PingArgs) -> Result {
     })
 }
 
-fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
+pub(super) fn period(text: &str) -> std::result::Result<Duration, config::PeriodError> {
     text.parse().map(|config::Period(duration)| duration)
 }
 

@@ -145,9 +145,11 @@ mod tests {
     #[test]
     fn each_invitation_has_a_name_and_an_address_of_its_own_and_the_file_stays_a_mesh() {
         let dir = node(&["192.0.2.1"]);
-        for (asked, name, address) in
-            [(None, "lab.node2", "10.57.3.2"), (Some("till"), "lab.till", "10.57.3.3"), (None, "lab.node3", "10.57.3.4")]
-        {
+        for (asked, name, address) in [
+            (None, "lab.node2", "10.57.3.2"),
+            (Some("till"), "lab.till", "10.57.3.3"),
+            (None, "lab.node3", "10.57.3.4"),
+        ] {
             let invitation = invite(&dir, asked).unwrap();
             assert_eq!(invitation.name.as_str(), name);
             assert_eq!(invitation.addresses, [address.parse::<IpAddr>().unwrap()]);
