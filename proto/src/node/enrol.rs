@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::Node;
+use crate::address::is_of_use_to_others;
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, PublicKey, SessionIndex};
 use crate::invitation::{Invited, UnixTime};
@@ -111,7 +112,8 @@ impl Node {
         }
     }
 
-    fn handle_enrol(&mut self, id: PeerId, key: PublicKey, addresses: Vec<SocketAddr>, now: Instant) {
+    fn handle_enrol(&mut self, id: PeerId, key: PublicKey, mut addresses: Vec<SocketAddr>, now: Instant) {
+        addresses.retain(|address| is_of_use_to_others(address.ip()));
         let is_void = !self.may_enrol(id, now);
         let is_taken = key == self.settings.identity.public || self.by_key.get(&self.peers, &key).is_some();
         let Some(open) = self.enrolments.invited.get(&id) else { return };
