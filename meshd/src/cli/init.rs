@@ -20,7 +20,7 @@ use crate::setup::new_key;
 #[derive(Args)]
 pub(super) struct InitArgs {
     /// Name of the mesh, equal on all of its nodes
-    #[arg(long, value_name = "NAME", default_value = "lab")]
+    #[arg(long, value_name = "NAME")]
     mesh: String,
     /// Name of this node [default: mesh and hostname]
     #[arg(long, value_name = "CLUSTER.NODE")]
@@ -187,7 +187,23 @@ pub(super) mod tests {
         let folder = Folder::new(Path::new("/srv/lab"));
         let issued = Issued { invitation: invitation(), file: folder.mesh(), socket: PathBuf::new(), accepts: true };
         let own = record("lab.one", 1, &["203.0.113.7:6375"]);
-        insta::assert_snapshot!(told("lab", &own, Reach::Global, 6375, &folder, Some(&issued)), @"");
+        insta::assert_snapshot!(told("lab", &own, Reach::Global, 6375, &folder, Some(&issued)), @r#"
+        mesh lab begins with this node, lab.one
+          addresses  10.57.3.1  fdaf:27f8:e427:be23:74db:3894:9223:6efb
+          reached at 203.0.113.7:6375
+          files      /srv/lab/meshd.toml  /srv/lab/mesh.toml  /srv/lab/private.key
+
+        UDP port 6374 is taken on this machine, so this node uses 6375.
+
+        next:
+          1. on this machine:  meshd up --config /srv/lab/meshd.toml
+          2. on the next one, within 24 hours:
+
+        meshd join meshd-invite-1:AwBsYWIHAGxhYi5vbmUBpOCSkrZRwni5dyxWn1-puxPZBrRqtoyd-dwrRAn4ogkAAQAAAAAAAAAAAAD__wo5AwEACQBsYWIubm9kZTIBAAAAAAAAAAAAAP__CjkDAkDZAmsAAAAAAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgJbwrrF3GFc0g
+
+        The invitation is a secret until it is used: whoever uses it first becomes this member. Send it as you would a password.
+        More nodes: meshd invite [NAME]
+        "#);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{ConfigArgs, Result, block_on, print};
 use crate::api::client::{ClientError, call};
-use crate::setup::invite::{EXPIRES, Issued, issue};
+use crate::setup::invite::{Issued, issue};
 
 /// What has to be known of an invitation before it is sent anywhere.
 pub(super) const SECRET: &str = "The invitation is a secret until it is used: whoever uses it first becomes this member. Send it as you would a password.";
@@ -97,7 +97,7 @@ fn told(issued: &Issued, known: Known, expires: Duration) -> String {
              [invite] in meshd.toml.\n",
         );
     }
-    out + &format!("On the new machine, {}: meshd join, and as its argument:\n{SECRET}\n\n", within(expires))
+    out + &format!("{SECRET}\nOn the new machine, {}, run `meshd join` with it:\n\n", within(expires))
 }
 
 /// The time in which an invitation is to be used.
@@ -113,6 +113,7 @@ pub(super) fn within(time: Duration) -> String {
 mod tests {
     use super::super::init::tests::invitation;
     use super::*;
+    use crate::setup::invite::EXPIRES;
 
     fn issued(accepts: bool) -> Issued {
         Issued { invitation: invitation(), file: "/etc/meshd/mesh.toml".into(), socket: "/none".into(), accepts }
@@ -120,7 +121,12 @@ mod tests {
 
     #[test]
     fn invite_says_where_it_stands_and_that_it_is_a_secret() {
-        insta::assert_snapshot!(told(&issued(true), Known::No, EXPIRES), @"");
+        insta::assert_snapshot!(told(&issued(true), Known::No, EXPIRES), @r#"
+        lab.node2 is invited and stands in /etc/meshd/mesh.toml.
+        The running daemon does not know of it yet: meshd reload
+        The invitation is a secret until it is used: whoever uses it first becomes this member. Send it as you would a password.
+        On the new machine, within 24 hours, run `meshd join` with it:
+        "#);
         let by_hand = told(&issued(false), Known::AtStart, Duration::from_secs(90));
         assert!(by_hand.contains("takes nobody by itself") && by_hand.contains("within 1m30s"), "{by_hand}");
     }

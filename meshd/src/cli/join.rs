@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -122,9 +121,9 @@ fn told(invitation: &Invitation, own: &Record, port: u16, folder: &Folder, outco
 
 /// What the inviter's operator is to do.
 fn by_hand(inviter: &str, own: &Record) -> String {
-    let indented: String = own.text().lines().map(|line| format!("    {line}\n")).collect();
+    let indented: String = own.text().lines().map(|line| format!("\n    {line}")).collect();
     format!(
-        "on {inviter}, put this into the mesh file in the place of the [[endpoint]] of that name, then run `meshd reload`:\n\n{indented}"
+        "on {inviter}, put this into the mesh file in the place of the [[endpoint]] of that name, then run `meshd reload`:\n{indented}"
     )
 }
 
@@ -132,6 +131,7 @@ fn by_hand(inviter: &str, own: &Record) -> String {
 mod tests {
     use super::super::init::tests::{invitation, record};
     use super::*;
+    use std::path::Path;
 
     fn said(outcome: Outcome) -> String {
         let mut own = record("lab.node2", 2, &[]);
@@ -141,12 +141,39 @@ mod tests {
 
     #[test]
     fn join_says_what_it_made_and_what_is_next() {
-        insta::assert_snapshot!(said(Outcome::Answered(EnrolAnswer::Accepted)), @"");
+        insta::assert_snapshot!(said(Outcome::Answered(EnrolAnswer::Accepted)), @r#"
+        this machine is lab.node2 of mesh lab
+          addresses  10.57.3.2  fdaf:27f8:e427:6e45:4ded:8c04:8b0c:ad63
+          files      /srv/lab/meshd.toml  /srv/lab/mesh.toml  /srv/lab/private.key
+
+        lab.one has taken it in.
+
+        next:
+          meshd up --config /srv/lab/meshd.toml
+          meshd status     shows lab.one
+        "#);
     }
 
     #[test]
     fn where_nobody_answers_join_says_what_the_inviter_is_to_add() {
-        insta::assert_snapshot!(said(Outcome::Silent), @"");
+        insta::assert_snapshot!(said(Outcome::Silent), @r#"
+        this machine is lab.node2 of mesh lab
+          addresses  10.57.3.2  fdaf:27f8:e427:6e45:4ded:8c04:8b0c:ad63
+          files      /srv/lab/meshd.toml  /srv/lab/mesh.toml  /srv/lab/private.key
+
+        lab.one has not answered: its daemon does not run, does not know of the invitation yet (`meshd reload` there), or
+        UDP does not get through. So this remains to be done:
+        on lab.one, put this into the mesh file in the place of the [[endpoint]] of that name, then run `meshd reload`:
+
+            [[endpoint]]
+            name = "lab.node2"
+            public_key = "zo060cy2M+x7cMF4FKXHbs0CloUFDTRHRboFhw5YfVk="
+            address = "10.57.3.2"
+
+        next:
+          meshd up --config /srv/lab/meshd.toml
+          meshd status     shows lab.one
+        "#);
     }
 
     #[test]

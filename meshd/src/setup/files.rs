@@ -242,7 +242,7 @@ mod tests {
         [[endpoint]]
         name = "lab.one"
         kind = "connector"
-        public_key = "pOCSkrZRwnizsoM9cIsMnxp0scJ7nNXHTzjPRFzeBXE="
+        public_key = "pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk="
         public_addresses = ["192.0.2.1", "hub.example:7000"]
         address = "10.57.3.1"
         subnets = ["10.1.0.0/16"]
