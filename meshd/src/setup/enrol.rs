@@ -105,14 +105,15 @@ impl Guest {
         loop {
             self.send().await;
             while let Some(event) = self.node.poll_event() {
-                match event {
-                    Event::EnrolAnswered { answer, .. } => return Ok(Outcome::Answered(answer)),
-                    Event::Connected { .. } => {
-                        has_met = true;
-                        self.node.enrol(self.by, key, own, self.clock.now());
-                    }
-                    Event::Disconnected { reason: Disconnect::Closed, .. } if has_met => return Ok(Outcome::Unsure),
-                    _ => {}
+                if let Event::EnrolAnswered { answer, .. } = event {
+                    return Ok(Outcome::Answered(answer));
+                }
+                if matches!(event, Event::Connected { .. }) {
+                    has_met = true;
+                    self.node.enrol(self.by, key, own, self.clock.now());
+                }
+                if has_met && matches!(event, Event::Disconnected { reason: Disconnect::Closed, .. }) {
+                    return Ok(Outcome::Unsure);
                 }
             }
             self.send().await;

@@ -69,7 +69,10 @@ fn network((second, third): (u8, u8)) -> Option<IpNet> {
 /// Whether an address leads here from other networks: none of RFC 1918, RFC 6598 and RFC 4193.
 fn is_global(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(v4) => !v4.is_private() && !(v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        IpAddr::V4(v4) => {
+            let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+            !(v4.is_private() || is_shared)
+        }
         IpAddr::V6(v6) => !v6.is_unique_local(),
     }
 }

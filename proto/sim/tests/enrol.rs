@@ -1,5 +1,6 @@
 //! Invitations: the key in one tells another key, once and in time, and opens nothing else.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::event::Event;
@@ -57,7 +58,7 @@ impl Site {
         // Once for the session, and once in it.
         for _ in 0..2 {
             let now = self.world.now();
-            self.world.host(&guest).node.enrol(by, key, &["192.0.2.9:6374".parse().unwrap()], now);
+            self.world.host(&guest).node.enrol(by, key, &[SocketAddr::from(([192, 0, 2, 9], 6374))], now);
             self.world.step(&guest);
             self.world.run_for(Duration::from_secs(1));
         }
@@ -74,18 +75,15 @@ impl Site {
 
     fn wanted(&mut self) -> Vec<PublicKey> {
         let hub = self.hub.clone();
-        let wanted = |(_, event): &(_, Event)| match event {
-            Event::EnrolWanted { key, .. } => Some(*key),
-            _ => None,
-        };
+        let wanted =
+            |(_, event): &(_, Event)| if let Event::EnrolWanted { key, .. } = event { Some(*key) } else { None };
         self.world.host(&hub).events.iter().filter_map(wanted).collect()
     }
 
     fn answers(&mut self) -> Vec<EnrolAnswer> {
         let guest = self.guest.clone();
-        let answer = |(_, event): &(_, Event)| match event {
-            Event::EnrolAnswered { answer, .. } => Some(*answer),
-            _ => None,
+        let answer = |(_, event): &(_, Event)| {
+            if let Event::EnrolAnswered { answer, .. } = event { Some(*answer) } else { None }
         };
         self.world.host(&guest).events.iter().filter_map(answer).collect()
     }

@@ -101,14 +101,12 @@ impl Node {
 
     /// A control message of an invited endpoint.
     pub(super) fn handle_invited(&mut self, id: PeerId, index: SessionIndex, message: Option<Control>, now: Instant) {
-        match message {
-            Some(Control::Enrol { key, addresses }) => self.handle_enrol(id, key, addresses, now),
-            Some(Control::Close) => {
-                if self.peer(id).and_then(|peer| peer.current()).is_some_and(|current| current.session.local == index) {
-                    self.disconnect(id, Disconnect::Closed, now);
-                }
-            }
-            _ => {}
+        let current = self.peer(id).and_then(|peer| peer.current());
+        let is_current = current.is_some_and(|current| current.session.local == index);
+        if let Some(Control::Enrol { key, addresses }) = message {
+            self.handle_enrol(id, key, addresses, now);
+        } else if message == Some(Control::Close) && is_current {
+            self.disconnect(id, Disconnect::Closed, now);
         }
     }
 
