@@ -26,7 +26,7 @@ const WITHHELD: [(&Shape, &str, &str); 2] = [
 ];
 
 /// Why the other tables of `meshd.toml` are the node's own.
-const OWN: [(&Shape, &str); 9] = [
+const OWN: [(&Shape, &str); 10] = [
     (&shape::NODE, "who a node is and where its keys lie is its own matter"),
     (&shape::INTERFACE, "the interface is made at the start and has to suit the machine"),
     (&shape::LISTEN, "ports are opened at the start and have to be free on the machine"),
@@ -35,6 +35,7 @@ const OWN: [(&Shape, &str); 9] = [
     (&shape::STATE, "the folder is one of the machine"),
     (&shape::PATHS, "lanes for several paths are set up at the start"),
     (&shape::RELOAD, "when its files are read anew is a node's own matter"),
+    (&shape::INVITE, "whom a node lets in is its own matter"),
     (&shape::METRICS, "ports are those of the machine"),
 ];
 

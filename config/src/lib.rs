@@ -12,9 +12,11 @@ mod address;
 mod args;
 mod check;
 mod duration;
+pub mod edit;
 mod error;
 mod file;
 mod health;
+mod invite;
 pub mod key;
 mod label;
 mod lan;
@@ -41,6 +43,7 @@ mod syntax;
 pub use args::is_arg;
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
+pub use invite::{InviteConfig, time_text, unix_now};
 pub use load::{check, load, outline, parse_mesh, parse_node};
 pub use model::{
     ApiConfig, Balance, Config, DataplaneConfig, HealthConfig, InterfaceConfig, InterfacePattern, LanConfig, LanMode,

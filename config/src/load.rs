@@ -15,7 +15,7 @@ use crate::outline::Outline;
 use crate::read::{Located, Reader};
 use crate::settings::Settings;
 use crate::source::Place;
-use crate::{args, file, lan, shape, show, suggest};
+use crate::{args, file, invite, lan, shape, show, suggest};
 
 /// Reads everything that a node is configured with.
 ///
@@ -146,7 +146,8 @@ impl MeshRead {
         if reader.is_whole() {
             crate::check::mesh(reader, &draft);
         }
-        let warnings = crate::check::oddities(&reader.source, &draft);
+        let mut warnings = crate::check::oddities(&reader.source, &draft);
+        warnings.extend(invite::expired(&reader.source, &draft.invited(), invite::unix_now()));
         if let Some(own) = own {
             show::note_endpoint(reader, root, &draft, &own.value);
         }
@@ -158,7 +159,8 @@ impl MeshRead {
     fn mesh(self, own: Option<&EndpointName>) -> Mesh {
         let (name, unselected) = (self.draft.name.clone(), self.draft.unselected());
         let left_out = unselected.iter().filter(|name| own != Some(name)).collect();
-        Mesh { name, members: self.draft.members(&left_out), unselected, warnings: self.warnings }
+        let invited = self.draft.invited().into_iter().map(|one| one.value).collect();
+        Mesh { name, members: self.draft.members(&left_out), unselected, invited, warnings: self.warnings }
     }
 }
 
@@ -351,6 +353,7 @@ fn config(path: &Path, Parts { identity, node, mesh, keys, .. }: Parts) -> Optio
         paths: node.paths,
         health: settings.health.config(),
         relay: settings.relay,
+        invite: node.invite,
         session: settings.session,
         dataplane: node.dataplane,
         api: node.api,
@@ -361,6 +364,7 @@ fn config(path: &Path, Parts { identity, node, mesh, keys, .. }: Parts) -> Optio
         mesh_name: mesh.name,
         members: mesh.members,
         unselected: mesh.unselected,
+        invited: mesh.invited,
         files,
         warnings: mesh.warnings,
     })

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::id::{EndpointName, MeshId, PublicKey};
+use proto::invitation::{Invited, UnixTime};
 use proto::member::{Community, Endpoint, Kind, Members, PublicAddress};
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +15,7 @@ use crate::label::{self, Label};
 use crate::note::Value;
 use crate::read::{Located, Reader, Section};
 use crate::source::Source;
-use crate::{address, node, scalar, shape};
+use crate::{address, invite, node, scalar, shape};
 
 const MESH_NAME: &str = "default";
 pub(crate) const KINDS: [(&str, Kind); 2] = [("edge", Kind::Edge), ("connector", Kind::Connector)];
@@ -50,6 +51,8 @@ pub(crate) struct EndpointDraft {
     pub(crate) zone: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) labels: Vec<Located<Label>>,
+    /// Until when it is invited; `None` where it is a member.
+    pub(crate) invited_until: Option<UnixTime>,
 }
 
 /// A community as it is written.
@@ -86,9 +89,20 @@ impl MeshDraft {
         self.selector.iter().all(|wanted| endpoint.labels.iter().any(|label| label.value == wanted.value))
     }
 
-    /// The members, of what was not refused, without those that are `left_out`.
-    pub(crate) fn members(self, left_out: &HashSet<&EndpointName>) -> Members {
-        let is_in = |name: &EndpointName| !left_out.contains(name);
+    /// Those who are invited, of what was not refused, each with its place.
+    pub(crate) fn invited(&self) -> Vec<Located<Invited>> {
+        let one = |draft: &EndpointDraft| {
+            let (name, key, until) = (draft.name.clone()?, draft.public_key.as_ref()?.value, draft.invited_until?);
+            Some(Located { value: Invited { name, key, until }, at: draft.label.at })
+        };
+        self.endpoints.iter().filter_map(one).collect()
+    }
+
+    /// The members, of what was not refused, without those that are `left_out`. Who is invited is none, in no community either.
+    pub(crate) fn members(mut self, left_out: &HashSet<&EndpointName>) -> Members {
+        let guests: HashSet<EndpointName> = self.invited().into_iter().map(|guest| guest.value.name).collect();
+        self.endpoints.retain(|endpoint| endpoint.invited_until.is_none());
+        let is_in = |name: &EndpointName| !left_out.contains(name) && !guests.contains(name);
         let community = |draft: CommunityDraft| {
             let members = draft.members.iter().filter_map(|member| member.value.parse().ok()).filter(is_in).collect();
             Some(Community { name: draft.name?.value, members })
@@ -165,6 +179,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
     let written = section.value("name").and_then(|value| value.get_ref().as_str()).unwrap_or_default();
     let mut text = |key: &str| reader.optional(section, key, scalar::label).map(|label| label.value);
     let (zone, region) = (text("zone"), text("region"));
+    let invited_until = reader.optional(section, "invited_until", invite::until).map(|until| until.value);
     EndpointDraft {
         at: section.at,
         label: Located { value: written.to_owned(), at: section.place_of("name") },
@@ -191,6 +206,7 @@ fn endpoint(reader: &mut Reader<'_>, section: Section<'_>) -> EndpointDraft {
         zone,
         region,
         labels: label::read(reader, section),
+        invited_until,
     }
 }
 

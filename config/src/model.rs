@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::id::{EndpointName, PresharedKey, SecretKey};
+use proto::invitation::Invited;
 use proto::lan::Token;
 use proto::member::{Members, PublicAddress};
 use proto::wire::Suites;
 use wildmatch::WildMatch;
 
+use crate::invite::InviteConfig;
 use crate::rate::Rate;
 
 /// Everything that a node is configured with. Every value in it has been checked.
@@ -32,6 +34,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// How much the node carries for others, where it relays.
     pub relay: RelayConfig,
+    /// What becomes of invitations that are used.
+    pub invite: InviteConfig,
     /// How long sessions and their keys live.
     pub session: SessionConfig,
     /// The packet workers.
@@ -54,6 +58,8 @@ pub struct Config {
     pub selected: bool,
     /// All endpoints of the mesh that are not selected.
     pub unselected: Vec<EndpointName>,
+    /// Who is invited into it, expired invitations included.
+    pub invited: Vec<Invited>,
     /// Every file that was read: `meshd.toml`, the mesh file where there is one, then the keys.
     pub files: Vec<PathBuf>,
     /// What is legal but odd, each with its place, for the log and for `meshd check`.
@@ -363,6 +369,8 @@ pub struct Mesh {
     pub members: Members,
     /// The endpoints that its `[selector]` does not select.
     pub unselected: Vec<EndpointName>,
+    /// Who is invited, and no endpoint of `members` yet.
+    pub invited: Vec<Invited>,
     /// What is legal but odd, each with its place.
     pub warnings: Vec<String>,
 }

@@ -10,6 +10,7 @@ use proto::wire::{Suite, Suites};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, quote};
+use crate::invite::{self, InviteConfig};
 use crate::model::{
     ApiConfig, DataplaneConfig, InterfaceConfig, ListenConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
     NatConfig, Offload, PathsConfig, RelayConfig, ReloadConfig, SessionConfig, StateConfig,
@@ -82,6 +83,7 @@ pub(crate) struct NodeFile {
     /// Whether the file says where TLS is taken, and where it does.
     pub(crate) tls_at: Option<usize>,
     pub(crate) settings: Settings,
+    pub(crate) invite: InviteConfig,
     pub(crate) dataplane: DataplaneConfig,
     pub(crate) api: ApiConfig,
     pub(crate) state: StateConfig,
@@ -113,6 +115,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, folder: &Path, m
         port_at: place("port"),
         tls_at: place("tls"),
         settings,
+        invite: invite::read(reader, root),
         dataplane: dataplane(reader, root),
         api: api(reader, root, folder),
         state: state(reader, root, folder),

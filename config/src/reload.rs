@@ -96,7 +96,7 @@ impl fmt::Display for Tally {
 /// What one configuration changes of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Whether the mesh is another in any way, be it the order of its records, or who of those that are left out there is.
+    /// Whether the mesh is another in any way, be it in the order of its records, or in those that are no members.
     pub is_mesh_other: bool,
     /// Endpoints of the mesh.
     pub endpoints: Tally,
@@ -124,7 +124,7 @@ impl Changes {
         let tallies = tallies.iter().filter(|(_, tally)| !tally.is_zero());
         let mut lines: Vec<String> = tallies.map(|(what, tally)| format!("{what}: {tally}")).collect();
         if self.is_mesh_other && lines.is_empty() {
-            lines.push("order or selection of the mesh".to_owned());
+            lines.push("order, selection or invitations of the mesh".to_owned());
         }
         lines.extend(self.hot.iter().map(Key::to_string));
         lines
@@ -145,7 +145,7 @@ impl Baseline {
     pub fn of(mut config: Config) -> Self {
         let members = Digests::of(&config);
         (config.members.endpoints, config.members.communities) = Default::default();
-        (config.unselected, config.warnings) = Default::default();
+        (config.unselected, config.invited, config.warnings) = Default::default();
         Self { config, members }
     }
 
@@ -268,6 +268,7 @@ pub(crate) fn differences(old: &Config, new: &Config) -> Vec<(Key, bool)> {
         (key("log", "level"), old.log.level != new.log.level),
         (key("log", "format"), old.log.format != new.log.format),
         (key("metrics", "listen"), old.metrics.listen != new.metrics.listen),
+        (key("invite", "accept"), old.invite.accept != new.invite.accept),
         (key("reload", "watch"), old.reload.watch != new.reload.watch),
     ];
     let (was, is) = (&old.interface, &new.interface);
@@ -322,7 +323,8 @@ pub(crate) const fn key(table: &'static str, key: &'static str) -> Key {
 }
 
 fn all(config: &Config) -> u64 {
-    digest(&(&config.members.endpoints, &config.members.communities, &config.unselected))
+    let invited: Vec<_> = config.invited.iter().map(|one| (&one.name, one.key, one.until)).collect();
+    digest(&(&config.members.endpoints, &config.members.communities, &config.unselected, invited))
 }
 
 fn named(community: &Community) -> (u32, u32) {

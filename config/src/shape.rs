@@ -36,6 +36,7 @@ pub(crate) const NAT: Shape = one("nat", &["port_mapping", "stun_servers", "punc
 pub(crate) const PATHS: Shape = one("paths", &["balance"]);
 pub(crate) const HEALTH: Shape = one("health", &["probe"]);
 pub(crate) const RELAY: Shape = one("relay", &["rate", "member_rate"]);
+pub(crate) const INVITE: Shape = one("invite", &["accept"]);
 pub(crate) const SESSION: Shape = one("session", &["rekey", "idle", "keepalive"]);
 pub(crate) const DATAPLANE: Shape = one("dataplane", &["workers", "offload", "without", "cipher"]);
 pub(crate) const API: Shape = one("api", &["socket"]);
@@ -67,13 +68,14 @@ pub(crate) const ENDPOINT: Shape = Shape {
         "zone",
         "region",
         "labels",
+        "invited_until",
     ],
 };
 pub(crate) const COMMUNITY: Shape = Shape { name: "community", many: true, keys: &["name", "members"] };
 
 /// The tables of `meshd.toml` only.
-pub(crate) static NODE_TABLES: [&Shape; 15] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
+pub(crate) static NODE_TABLES: [&Shape; 16] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
     &METRICS, &RELOAD,
 ];
 /// The tables of a mesh, in a file of its own or in `meshd.toml`. It has a `[node]` for each node besides.
@@ -81,8 +83,8 @@ pub(crate) static MESH_TABLES: [&Shape; 5] = [&MESH, &ENDPOINT, &COMMUNITY, &DEF
 /// The tables of a mesh file.
 pub(crate) static MESH_FILE_TABLES: [&Shape; 6] = [&MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &NODES, &SELECTOR];
 /// The tables of a `meshd.toml`, inline mesh included.
-pub(crate) static ALL_TABLES: [&Shape; 20] = [
-    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
+pub(crate) static ALL_TABLES: [&Shape; 21] = [
+    &NODE, &INTERFACE, &LISTEN, &LAN, &NAT, &PATHS, &HEALTH, &RELAY, &INVITE, &SESSION, &DATAPLANE, &API, &STATE, &LOG,
     &METRICS, &RELOAD, &MESH, &ENDPOINT, &COMMUNITY, &DEFAULTS, &SELECTOR,
 ];
 

@@ -13,7 +13,7 @@ use crate::mesh::{EndpointDraft, KINDS, MeshDraft};
 use crate::note::{Setting, Value};
 use crate::read::{Located, Reader};
 use crate::shape::{self, Shape};
-use crate::{address, args, suggest};
+use crate::{address, args, invite, suggest};
 
 /// What the files say for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub(crate) fn note_endpoint(reader: &mut Reader<'_>, root: &DeTable<'_>, mesh: &
     }
 }
 
-fn values(mesh: &MeshDraft, endpoint: &EndpointDraft) -> [(&'static str, Value); 13] {
+fn values(mesh: &MeshDraft, endpoint: &EndpointDraft) -> [(&'static str, Value); 14] {
     let text = |text: &Option<String>| text.as_ref().map_or(Value::Absent, Value::text);
     let places = |places: &[Located<PublicAddress>]| {
         Value::List(places.iter().map(|place| address::show(&place.value)).collect())
@@ -107,6 +107,7 @@ fn values(mesh: &MeshDraft, endpoint: &EndpointDraft) -> [(&'static str, Value);
         ("zone", text(&endpoint.zone)),
         ("region", text(&endpoint.region)),
         ("labels", located(&endpoint.labels)),
+        ("invited_until", endpoint.invited_until.map_or(Value::Absent, |until| Value::Text(invite::time_text(until)))),
     ]
 }
 

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::dataplane::device::TunDevice;
 use crate::dataplane::socket::{SocketOptions, UdpSocket};
 use crate::dataplane::worker;
+use crate::door::Door;
 use crate::driver::{Driver, Outer};
 use crate::health::Health;
 use crate::host::{Host, HostSettings, Watch};
@@ -158,6 +159,7 @@ fn start(
     let timestamps = TimestampFile::open(&config.state.dir);
     let mut node = new_node(&config, clock, &timestamps, &facts)?;
     node.handle_registry(&config.members, clock.now());
+    node.handle_invitations(&config.invited, clock.now());
     let published = node.publish();
     let resolver = Resolver::start(config.members.endpoints.iter(), |name| node.peer_id(name));
     let warnings = settings::warnings(&config, &facts);
@@ -215,6 +217,7 @@ fn start(
         reporter,
         exporter,
         pings,
+        door: Door::default(),
         trace: trace::Slot::default(),
         often: LogLimit::new(),
         baseline,

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::daemon::Life;
 use crate::dataplane::device::TunWriter;
 use crate::dataplane::socket::UdpSender;
+use crate::door::Door;
 use crate::health::Health;
 use crate::host::{Host, Watch};
 use crate::lan::Lan;
@@ -63,6 +64,7 @@ pub(crate) struct Driver {
     pub(crate) lan: Lan,
     pub(crate) health: Health,
     pub(crate) outer: Outer,
+    pub(crate) door: Door,
     pub(crate) spray: Spray,
     pub(crate) tls: Tls,
     pub(crate) timestamps: TimestampFile,
@@ -145,6 +147,7 @@ impl Driver {
         let end = loop {
             self.drain();
             self.route_neighbours().await;
+            self.answer_knocks(&mut life.reloads);
             let deadline = self.node.poll_timeout();
             let timer = async {
                 match deadline {
@@ -299,6 +302,8 @@ impl Driver {
                 tracing::info!(peer = name(peer), spray = %spray_text(status), "spray ended");
                 self.close_spray();
             }
+            Event::EnrolWanted { .. } => self.door.note(event),
+            Event::EnrolAnswered { .. } => {}
             Event::CarrierWanted { peer } => tracing::debug!(peer = name(peer), "trying TLS"),
             Event::WhyAsked { peer, question } => {
                 let machine = machine_of(&self.node, &self.host, *peer, question);

@@ -10,7 +10,7 @@ use crate::id::{PeerId, PublicKey};
 use crate::member::Denial;
 use crate::owner::Condition;
 use crate::path::{Locator, SprayStatus};
-use crate::wire::WhyQuestion;
+use crate::wire::{EnrolAnswer, WhyQuestion};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,23 @@ pub enum Event {
         peer: PeerId,
         /// What.
         question: WhyQuestion,
+    },
+    /// An invited endpoint wants its own key to take the place of the one in its invitation. The shell decides, and says so by
+    /// [`Node::answer_enrolment`](crate::node::Node::answer_enrolment).
+    EnrolWanted {
+        /// Who.
+        peer: PeerId,
+        /// Its own key, which no other endpoint has.
+        key: PublicKey,
+        /// Where it says that it may be dialled; at most [`MAX_ADDRESSES`](crate::wire::MAX_ADDRESSES).
+        addresses: Vec<SocketAddr>,
+    },
+    /// Who has invited this node has answered [`Node::enrol`](crate::node::Node::enrol).
+    EnrolAnswered {
+        /// Who.
+        peer: PeerId,
+        /// What it said.
+        answer: EnrolAnswer,
     },
     /// A probe that the shell asked for was answered.
     ProbeReply {

@@ -13,6 +13,7 @@ pub mod event;
 pub mod explain;
 pub mod handshake;
 pub mod id;
+pub mod invitation;
 pub mod lan;
 pub mod member;
 pub mod nat;

@@ -48,7 +48,9 @@ fn full_reference() -> String {
     let token = "multicast_token = \"000102030405060708090a0b0c0d0e0f\"";
     let text = text("reference.toml").replace("#multicast_token = \"what `meshd key generate` printed\"", token);
     let text = text.replace("\n#tls =", "\ntls =").replace("\n#mtu =", "\nmtu =").replace("\n#listen =", "\nlisten =");
-    text.replace("\n#mesh =", "\nmesh =").replace("\n#psk_file =", "\npsk_file =")
+    text.replace("\n#mesh =", "\nmesh =")
+        .replace("\n#psk_file =", "\npsk_file =")
+        .replace("\n#invited_until", "\ninvited_until")
 }
 
 #[test]

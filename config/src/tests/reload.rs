@@ -58,7 +58,10 @@ fn changes_are_told_by_class_and_counted_by_kind() {
 fn another_order_of_the_mesh_is_a_change_though_no_record_is() {
     let (old, mut new) = (example(""), example(""));
     new.members.endpoints.reverse();
-    assert_eq!(changes(&old, &new, &Baseline::of(example(""))).hot_lines(), ["order or selection of the mesh"]);
+    assert_eq!(
+        changes(&old, &new, &Baseline::of(example(""))).hot_lines(),
+        ["order, selection or invitations of the mesh"]
+    );
 }
 
 #[test]

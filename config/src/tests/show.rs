@@ -61,6 +61,7 @@ fn every_key_is_shown_with_its_value_and_origin_and_secrets_are_not() {
     health.probe = [] # default
     relay.rate = "1 Gbit/s" # default
     relay.member_rate = "100 Mbit/s" # default
+    invite.accept = false # default
     session.rekey = "2m" # default
     session.idle = "1h" # meshd.toml:7
     session.keepalive = "25s" # mesh.toml:10 [defaults.args]
@@ -88,6 +89,7 @@ fn every_key_is_shown_with_its_value_and_origin_and_secrets_are_not() {
     endpoint.zone = (none) # default
     endpoint.region = (none) # default
     endpoint.labels = [] # default
+    endpoint.invited_until = (none) # default
     selector.labels = ["edge"] # mesh.toml:17
     "#);
 }
@@ -131,6 +133,7 @@ fn of_another_node_is_shown_what_the_mesh_tells() {
     endpoint.zone = (none) # default
     endpoint.region = (none) # default
     endpoint.labels = ["edge"] # mesh.toml:8
+    endpoint.invited_until = (none) # default
     selector.labels = ["edge"] # mesh.toml:17
     "#);
     assert_eq!(crate::show(&path, Some("a.one")), crate::show(&path, None), "its own name changes nothing");

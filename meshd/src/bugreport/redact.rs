@@ -119,10 +119,11 @@ fn without_keys(line: &str) -> String {
     out
 }
 
-/// Long, and neither a word nor a path: those have no digits, or few letters between slashes.
+/// Long, and neither a word nor a path: those are of small letters, few of them between slashes.
 fn is_keylike(word: &str) -> bool {
     let longest = word.split(['/', '-', '_']).map(str::len).max().unwrap_or_default();
-    word.len() >= KEY_LENGTH && (word.contains(|c: char| c.is_ascii_digit()) || longest >= KEY_LENGTH)
+    let is_plain = word.bytes().all(|b| b.is_ascii_lowercase() || b"/_-".contains(&b));
+    word.len() >= KEY_LENGTH && (!is_plain || longest >= KEY_LENGTH)
 }
 
 /// The two sides of what may be an assignment to a secret: one is named somewhere before it.

@@ -3,6 +3,9 @@
 mod bugreport;
 mod doctor;
 mod events;
+mod init;
+mod invite;
+mod join;
 mod key;
 mod log;
 mod netcheck;
@@ -32,6 +35,9 @@ pub(crate) use text::{bytes, count, span};
 /// Where the node's configuration is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
 
+/// Where its folder is.
+const DEFAULT_FOLDER: &str = "/etc/meshd";
+
 /// Where the daemon listens unless `[api] socket` says otherwise.
 const DEFAULT_SOCKET: &str = "/run/meshd/meshd.sock";
 
@@ -46,13 +52,26 @@ struct Cli {
 }
 
 const TOP_EXAMPLE: &str = "Examples:
-  meshd key generate --out /var/lib/meshd/private.key
+  meshd init --mesh lab         # on the first machine; it says what to run on the next
   meshd config check
   meshd up
   meshd status";
 
 #[derive(Subcommand)]
 enum Command {
+    /// Begin a mesh: make this machine its first node, and an invitation for the next
+    #[command(
+        after_help = "Examples:\n  meshd init --mesh lab\n  meshd init --mesh lab --name lab.one --address gw.example --subnet 192.168.7.0/24"
+    )]
+    Init(init::InitArgs),
+    /// Join a mesh with an invitation
+    #[command(after_help = "Examples:\n  meshd join meshd-invite-1:…\n  ssh one.example meshd invite | meshd join")]
+    Join(join::JoinArgs),
+    /// Make an invitation for another node
+    #[command(
+        after_help = "Examples:\n  meshd invite\n  meshd invite till7 --expires 1h | ssh till7.example meshd join"
+    )]
+    Invite(invite::InviteArgs),
     /// Run the daemon in the foreground until it is told to stop
     #[command(after_help = "Example:\n  meshd up --config /etc/meshd/meshd.toml")]
     Up(ConfigArgs),
@@ -161,6 +180,9 @@ struct SocketArgs {
 /// Runs what the arguments say.
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Init(args) => init::main(&args),
+        Command::Join(args) => join::main(&args),
+        Command::Invite(args) => invite::main(&args),
         Command::Up(args) => daemon::main(&args.config),
         Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
         Command::Key(KeyCommand::Show { file }) => key::show(&file),

@@ -30,6 +30,8 @@ pub(crate) enum Cause {
     Signal,
     /// One of the files changed.
     Files,
+    /// Somebody used an invitation, and is in the mesh file now.
+    Enrolment,
 }
 
 impl Cause {
@@ -38,6 +40,7 @@ impl Cause {
             Self::Call => "call",
             Self::Signal => "signal",
             Self::Files => "files",
+            Self::Enrolment => "enrolment",
         }
     }
 }

@@ -147,7 +147,9 @@ impl Happenings {
             | Event::CarrierWanted { .. }
             | Event::SprayWanted { .. }
             | Event::ProbeReply { .. }
-            | Event::WhyAsked { .. } => {}
+            | Event::WhyAsked { .. }
+            | Event::EnrolWanted { .. }
+            | Event::EnrolAnswered { .. } => {}
         }
     }
 

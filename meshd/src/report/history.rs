@@ -59,6 +59,8 @@ impl History {
             | Event::Refused { .. }
             | Event::ProbeReply { .. }
             | Event::WhyAsked { .. }
+            | Event::EnrolWanted { .. }
+            | Event::EnrolAnswered { .. }
             | Event::NeighbourRoutes
             | Event::CarrierWanted { .. } => return,
         };

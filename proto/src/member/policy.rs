@@ -38,6 +38,9 @@ pub enum Denial {
     /// An endpoint does not talk to itself through the mesh.
     #[error("it is this node itself")]
     Itself,
+    /// It is invited, and has told no key of its own.
+    #[error("it is invited and has not joined yet")]
+    Invited,
 }
 
 /// The memberships of a mesh, indexed by endpoint.

@@ -118,6 +118,10 @@ impl Node {
             self.handle_confirmed(header.receiver, source, now);
         }
         let message = bytes.get(HEADER_LEN..HEADER_LEN + len).and_then(Control::parse);
+        if self.is_invited(id) {
+            self.handle_invited(id, header.receiver, message, now);
+            return Ok(());
+        }
         let is_of_probing = matches!(message, Some(Control::Probe { .. } | Control::ProbeReply { .. }));
         // What stands by is probed as well: that it works is no sign of life of the path that the data takes.
         if !is_of_probing || self.peer(id).is_some_and(|peer| peer.remote == Some(source)) {
@@ -156,6 +160,9 @@ impl Node {
             Some(Control::Reach { unreached }) => self.handle_peer_reach(id, &unreached, now),
             Some(Control::WhyQuestion(question)) => self.handle_why_question(id, question, now),
             Some(Control::WhyAnswer(answer)) => self.handle_why_answer(id, answer, now),
+            Some(Control::Enrolled { answer }) => self.handle_enrolled(id, answer),
+            // Members have enrolled.
+            Some(Control::Enrol { .. }) => {}
             // A keepalive has said all by being authentic; an unknown kind is of a later version.
             Some(Control::Keepalive) | None => {}
         }

@@ -220,10 +220,10 @@ impl Node {
 
     /// Whether a member's initiation is to be answered.
     fn admit(&mut self, id: PeerId, received: &Received, source: Locator, now: Instant) -> Result<(), DropReason> {
-        let may_relay = self.may_relay(id);
+        let may_all_the_same = self.may_relay(id) || self.may_enrol(id, now);
         let Some(peer) = self.peer_mut(id) else { return Err(DropReason::HandshakeUnknownKey) };
         if let Err(denial) = peer.permission
-            && !may_relay
+            && !may_all_the_same
         {
             self.refuse(id, source, Refusal::Denied(denial), now);
             return Err(DropReason::HandshakeNotAllowed);

@@ -12,6 +12,7 @@ mod carrier;
 mod control;
 mod detail;
 mod direct;
+mod enrol;
 mod explain;
 mod handshake;
 mod hello;
@@ -41,6 +42,7 @@ pub use load::Load;
 pub use neighbour::{LanPolicy, NeighbourRoutes};
 pub use relay::{Answer, Asked};
 
+use enrol::Enrolments;
 use order::Order;
 use owners::Owners;
 use questions::Questions;
@@ -167,6 +169,7 @@ pub struct Node {
     /// What those tell of the NAT before us.
     sightings: Sightings,
     sprays: Sprays,
+    enrolments: Enrolments,
     /// Where peers are heard on LANs that we are in.
     neighbours: BTreeMap<PeerId, Box<[SocketAddr]>>,
     /// Addresses of this machine on the LANs that it looks for neighbours on.
@@ -254,6 +257,7 @@ impl Node {
             observed: Vec::new(),
             sightings: Sightings::default(),
             sprays: Sprays::default(),
+            enrolments: Enrolments::default(),
             neighbours: BTreeMap::new(),
             lan_addresses: Vec::new(),
             relays: Vec::new(),

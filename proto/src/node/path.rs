@@ -69,6 +69,9 @@ impl Node {
 
     /// Sends the probes of a peer that are due, and moves the data where that is due.
     pub(super) fn tend_paths(&mut self, id: PeerId, now: Instant) {
+        if self.is_invited(id) {
+            return;
+        }
         while let Some(locator) = self.poll_probe(id, now) {
             let token = self.rng.next_u64();
             if let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) {
@@ -109,7 +112,8 @@ impl Node {
 
     /// A session came up over `remote`: what is known of the peer are the candidates, and it is told ours.
     pub(super) fn open_paths(&mut self, id: PeerId, remote: Locator, now: Instant) {
-        let Some(origin) = self.peer(id).map(|peer| peer.origin_of(remote)) else { return };
+        let member = self.peer(id).filter(|_| !self.is_invited(id));
+        let Some(origin) = member.map(|peer| peer.origin_of(remote)) else { return };
         let candidates = self.dialable(id);
         let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
         live.paths.adopt(remote, origin, now);
@@ -199,6 +203,9 @@ impl Node {
     /// anything is sent there. Whoever can send a copy of a datagram from another address does not move the peer so.
     pub(super) fn handle_roamed(&mut self, index: SessionIndex, source: Locator, now: Instant) {
         let Some(id) = self.table.session(index).map(|row| row.session.peer) else { return };
+        if self.is_invited(id) {
+            return;
+        }
         let Some(peer) = self.peer_mut(id) else { return };
         let is_known = peer.live.as_ref().is_some_and(|live| live.paths.members().contains(&source));
         if is_known || peer.remote == Some(source) || peer.current().is_none() {

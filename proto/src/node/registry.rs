@@ -29,7 +29,8 @@ impl Node {
             seen.insert(endpoint.name.clone());
             gone.extend(self.upsert(endpoint, policy.check(&own, &endpoint.name), now));
         }
-        let names = self.by_name.iter().filter_map(|id| self.peer_name(id));
+        // Those who are invited come and go by `handle_invitations`.
+        let names = self.by_name.iter().filter(|id| !self.is_invited(*id)).filter_map(|id| self.peer_name(id));
         let absent: Vec<_> = names.filter(|name| !seen.contains(name)).cloned().collect();
         gone.extend(absent.iter().filter_map(|name| self.remove(name, now)));
         self.rebuild_routes(members, now);
@@ -74,6 +75,8 @@ impl Node {
             self.insert(endpoint, permission);
             return gone;
         };
+        // Somebody has made a member of it by hand.
+        self.forget_invitation(id);
         if !endpoint.relays() {
             self.forget_relay(id, now);
         }
@@ -96,7 +99,7 @@ impl Node {
         None
     }
 
-    fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
+    pub(super) fn insert(&mut self, endpoint: &Endpoint, permission: Result<Permission, Denial>) {
         let Ok(next) = u32::try_from(self.peers.len()) else { return };
         let id = self.free.pop().unwrap_or(PeerId(next));
         let peer = Peer {
@@ -129,7 +132,7 @@ impl Node {
         self.strangers.retain(|stranger| stranger.key != endpoint.public_key);
     }
 
-    fn remove(&mut self, name: &EndpointName, now: Instant) -> Option<PeerId> {
+    pub(super) fn remove(&mut self, name: &EndpointName, now: Instant) -> Option<PeerId> {
         let id = self.peer_id(name)?;
         self.forget_relay(id, now);
         self.disconnect(id, Disconnect::Removed, now);
@@ -138,6 +141,7 @@ impl Node {
         self.observed.retain(|seen| seen.by != id);
         self.forget_owner(id);
         self.forget_spray(id);
+        self.forget_invitation(id);
         let key = self.peer(id).map(|peer| peer.key)?;
         self.by_name.remove(&self.peers, name, id);
         // In the same snapshot the key may have gone to another name already.

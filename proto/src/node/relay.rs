@@ -181,7 +181,8 @@ impl Node {
 
     /// Whether a peer may have a session with us for relaying only.
     pub(super) fn may_relay(&self, id: PeerId) -> bool {
-        self.settings.relay.is_some() || self.peer(id).is_some_and(|peer| peer.is_relay)
+        let is_relay = self.settings.relay.is_some() || self.peer(id).is_some_and(|peer| peer.is_relay);
+        is_relay && !self.is_invited(id)
     }
 
     /// The relays where a node can be found that has no address to dial: its site's connectors, or a few that everybody finds
@@ -234,7 +235,7 @@ impl Node {
     fn open_channel(&mut self, from: PeerId, target: &PublicKey) -> Result<(Channel, PeerId, Channel), RelayRefusal> {
         let rates = self.settings.relay.ok_or(RelayRefusal::NoRelay)?;
         let to = self.by_key.get(&self.peers, target).filter(|to| *to != from).ok_or(RelayRefusal::Absent)?;
-        let is_here = |id| self.peer(id).is_some_and(|peer| peer.current().is_some());
+        let is_here = |id| self.peer(id).is_some_and(|peer| peer.current().is_some()) && !self.is_invited(id);
         if !is_here(to) || !is_here(from) {
             return Err(RelayRefusal::Absent);
         }

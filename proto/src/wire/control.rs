@@ -110,6 +110,41 @@ pub enum Control {
     WhyQuestion(WhyQuestion),
     /// So does the sender see it.
     WhyAnswer(WhyAnswer),
+    /// Under the key of an invitation: let this key take its place.
+    Enrol {
+        /// The sender's own.
+        key: PublicKey,
+        /// Where it may be dialled: at most [`MAX_ADDRESSES`], best first.
+        addresses: Vec<SocketAddr>,
+    },
+    /// The answer to [`Control::Enrol`].
+    Enrolled {
+        /// What became of it.
+        answer: EnrolAnswer,
+    },
+}
+
+/// What becomes of an enrolment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolAnswer {
+    /// The key is a member's from now on.
+    #[error("accepted")]
+    Accepted = 0,
+    /// The inviter leaves it to its operator.
+    #[error("it does not take new members by itself")]
+    NotByItself = 1,
+    /// The invitation has expired.
+    #[error("the invitation has expired")]
+    Void = 2,
+    /// Somebody has used it before, with another key.
+    #[error("the invitation has been used already")]
+    Used = 3,
+    /// The key is another endpoint's.
+    #[error("another endpoint has this public key")]
+    KeyTaken = 4,
+    /// The inviter could not write it down.
+    #[error("it could not change its mesh file")]
+    Failed = 5,
 }
 
 /// What two nodes say to each other before a spray.
@@ -181,6 +216,8 @@ const REACH: u8 = 14;
 const ECHO: u8 = 17;
 const WHY_QUESTION: u8 = 18;
 const WHY_ANSWER: u8 = 19;
+const ENROL: u8 = 20;
+const ENROLLED: u8 = 21;
 
 /// The second byte of the two messages of kind [`REACH`].
 const QUESTION: u8 = 0;
@@ -241,6 +278,11 @@ impl Control {
             },
             WHY_QUESTION => WhyQuestion::parse(body).map(Self::WhyQuestion),
             WHY_ANSWER => WhyAnswer::parse(body).map(Self::WhyAnswer),
+            ENROL => {
+                let chunks = body.get(32..)?.chunks_exact(ADDRESS_LEN).take(MAX_ADDRESSES);
+                Some(Self::Enrol { key: key(body)?, addresses: chunks.filter_map(address).collect() })
+            }
+            ENROLLED => Some(Self::Enrolled { answer: EnrolAnswer::of(*body.first()?) }),
             _ => None,
         }
     }
@@ -302,6 +344,11 @@ impl Control {
                 out.push(WHY_ANSWER);
                 answer.write(&mut out);
             }
+            Self::Enrol { key, addresses } => {
+                write(&mut out, ENROL, &[&key.0]);
+                out.extend(addresses.iter().take(MAX_ADDRESSES).flat_map(|address| address::to_bytes(*address)));
+            }
+            Self::Enrolled { answer } => out.extend([ENROLLED, *answer as u8]),
         }
         out
     }
@@ -313,6 +360,20 @@ impl SprayStep {
             1 => Some(Self::Offer),
             2 => Some(Self::Accept),
             _ => None,
+        }
+    }
+}
+
+impl EnrolAnswer {
+    /// One that this version does not know is a refusal all the same.
+    const fn of(byte: u8) -> Self {
+        match byte {
+            0 => Self::Accepted,
+            1 => Self::NotByItself,
+            2 => Self::Void,
+            3 => Self::Used,
+            4 => Self::KeyTaken,
+            _ => Self::Failed,
         }
     }
 }
@@ -415,6 +476,11 @@ mod tests {
                     .collect()
             }),
             Just(Control::DirectWithdraw),
+            (any::<[u8; 32]>(), addresses()).prop_map(|(key, known)| Control::Enrol {
+                key: PublicKey(key),
+                addresses: known.into_iter().map(|(_, address)| address).collect()
+            }),
+            (0u8..=5).prop_map(|byte| Control::Enrolled { answer: EnrolAnswer::of(byte) }),
             Just(Control::ReachQuestion),
             proptest::collection::vec((any::<IpAddr>(), 0u8..=32), 0..=MAX_UNREACHED).prop_map(|nets| {
                 let net = |(ip, len): (IpAddr, u8)| IpNet::new(ip.to_canonical(), len).unwrap().trunc();

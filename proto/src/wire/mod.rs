@@ -15,7 +15,7 @@ pub use beacon::{
     BEACON_HEADER, BEACON_LEN, BEACON_PLAINTEXT_LEN, BEACON_SALT_LEN, BEACON_SEALED_LEN, Beacon, MAX_BEACON_ADDRESSES,
     SealedBeacon,
 };
-pub use control::{Control, Families, MAX_ADDRESSES, MAX_CONTROL, MAX_UNREACHED, RelayRefusal, SprayStep};
+pub use control::{Control, EnrolAnswer, Families, MAX_ADDRESSES, MAX_CONTROL, MAX_UNREACHED, RelayRefusal, SprayStep};
 pub use data::{CONTROL_LANE, DataHeader, Flags, HEADER_LEN, LANE_OFFSET, MAX_LANES, OVERHEAD, TAG_LEN};
 pub use handshake::{
     COOKIE_REPLY_LEN, Capabilities, CookieReply, INITIATION_LEN, Initiation, InitiationPayload, MAC_LEN,

@@ -1,0 +1,158 @@
+//! Enrolment: an invited endpoint tells the key that it has made, by a session under the key of its invitation.
+//!
+//! Such a session carries nothing else: its peer is denied, has no route, is no end of a relay's channel and is told of no
+//! address; of its control messages only [`Control::Enrol`] is looked at. What becomes of that the shell decides, for it has the
+//! mesh file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::Node;
+use crate::address::is_of_use_to_others;
+use crate::event::{Disconnect, Event};
+use crate::id::{PeerId, PublicKey, SessionIndex};
+use crate::invitation::{Invited, UnixTime};
+use crate::member::{Denial, Endpoint, Kind};
+use crate::time::Instant;
+use crate::wire::{Control, EnrolAnswer};
+
+/// What a node knows of invitations: those of its mesh, and its own.
+#[derive(Default)]
+pub(super) struct Enrolments {
+    invited: BTreeMap<PeerId, Open>,
+    /// By whom this node is invited, once it has asked to be enrolled.
+    asked: Option<PeerId>,
+}
+
+/// An invitation of this mesh.
+struct Open {
+    until: UnixTime,
+    /// Who has used it.
+    used: Option<PublicKey>,
+}
+
+impl Node {
+    /// Takes all invitations of the mesh, which replace those before; call it after [`Node::handle_registry`]. One whose name or
+    /// key an endpoint has is left out. What has been used stays used while it is here unchanged.
+    pub fn handle_invitations(&mut self, invited: &[Invited], now: Instant) {
+        let is_kept = |peer: &PeerId| {
+            let peer = self.peer(*peer);
+            peer.is_some_and(|peer| invited.iter().any(|one| (&one.name, one.key) == (&peer.name, peer.key)))
+        };
+        let gone: Vec<PeerId> = self.enrolments.invited.keys().copied().filter(|id| !is_kept(id)).collect();
+        let names: Vec<_> = gone.into_iter().filter_map(|id| self.peer_name(id).cloned()).collect();
+        let free: Vec<PeerId> = names.iter().filter_map(|name| self.remove(name, now)).collect();
+        for one in invited {
+            self.invite(one);
+        }
+        // Only now: what was said of one of them above is said of nobody else.
+        self.free.extend(free);
+    }
+
+    /// Asks the peer, which has invited this node, to enrol `key`; dials it first where there is no session.
+    /// [`Event::EnrolAnswered`] tells the answer. Either message may be lost: call it again until that comes.
+    pub fn enrol(&mut self, by: PeerId, key: PublicKey, addresses: &[SocketAddr], now: Instant) {
+        self.enrolments.asked = Some(by);
+        if self.peer(by).is_some_and(|peer| peer.current().is_some()) {
+            self.send_control(by, &Control::Enrol { key, addresses: addresses.to_vec() }, now);
+        } else {
+            self.dial(by, now);
+        }
+    }
+
+    /// Answers [`Event::EnrolWanted`]. After [`EnrolAnswer::Accepted`] the invitation is used.
+    pub fn answer_enrolment(&mut self, id: PeerId, key: PublicKey, answer: EnrolAnswer, now: Instant) {
+        if answer == EnrolAnswer::Accepted
+            && let Some(open) = self.enrolments.invited.get_mut(&id)
+        {
+            open.used = Some(key);
+        }
+        self.send_control(id, &Control::Enrolled { answer }, now);
+    }
+
+    fn invite(&mut self, one: &Invited) {
+        let known = self.peer_id(&one.name);
+        if let Some(open) = known.and_then(|id| self.enrolments.invited.get_mut(&id)) {
+            open.until = one.until;
+            return;
+        }
+        let is_own = one.name == self.settings.name || one.key == self.settings.identity.public;
+        if known.is_some() || is_own || self.by_key.get(&self.peers, &one.key).is_some() {
+            return;
+        }
+        self.insert(&record(one), Err(Denial::Invited));
+        if let Some(id) = self.peer_id(&one.name) {
+            self.enrolments.invited.insert(id, Open { until: one.until, used: None });
+        }
+    }
+
+    /// Whether the peer is one that has not joined.
+    pub(super) fn is_invited(&self, id: PeerId) -> bool {
+        self.enrolments.invited.contains_key(&id)
+    }
+
+    /// Whether a handshake under the key of an invitation is answered.
+    pub(super) fn may_enrol(&self, id: PeerId, now: Instant) -> bool {
+        self.enrolments.invited.get(&id).is_some_and(|open| self.unix(now) < open.until)
+    }
+
+    pub(super) fn forget_invitation(&mut self, id: PeerId) {
+        self.enrolments.invited.remove(&id);
+    }
+
+    /// A control message of an invited endpoint.
+    pub(super) fn handle_invited(&mut self, id: PeerId, index: SessionIndex, message: Option<Control>, now: Instant) {
+        let current = self.peer(id).and_then(|peer| peer.current());
+        let is_current = current.is_some_and(|current| current.session.local == index);
+        if let Some(Control::Enrol { key, addresses }) = message {
+            self.handle_enrol(id, key, addresses, now);
+        } else if message == Some(Control::Close) && is_current {
+            self.disconnect(id, Disconnect::Closed, now);
+        }
+    }
+
+    fn handle_enrol(&mut self, id: PeerId, key: PublicKey, mut addresses: Vec<SocketAddr>, now: Instant) {
+        addresses.retain(|address| is_of_use_to_others(address.ip()));
+        let is_void = !self.may_enrol(id, now);
+        let is_taken = key == self.settings.identity.public || self.by_key.get(&self.peers, &key).is_some();
+        let Some(open) = self.enrolments.invited.get(&id) else { return };
+        let answer = match open.used {
+            // The answer was lost.
+            Some(used) if used == key => EnrolAnswer::Accepted,
+            Some(_) => EnrolAnswer::Used,
+            None if is_void => EnrolAnswer::Void,
+            None if is_taken => EnrolAnswer::KeyTaken,
+            None => return self.emit(Event::EnrolWanted { peer: id, key, addresses }),
+        };
+        self.send_control(id, &Control::Enrolled { answer }, now);
+    }
+
+    /// The inviter has answered.
+    pub(super) fn handle_enrolled(&mut self, id: PeerId, answer: EnrolAnswer) {
+        if self.enrolments.asked.take_if(|asked| *asked == id).is_some() {
+            self.emit(Event::EnrolAnswered { peer: id, answer });
+        }
+    }
+
+    fn unix(&self, now: Instant) -> UnixTime {
+        UnixTime(self.clock.unix_at_origin.saturating_add(now.as_nanos()) / 1_000_000_000)
+    }
+}
+
+/// The record of one that is nothing yet but a name and a key.
+fn record(one: &Invited) -> Endpoint {
+    Endpoint {
+        name: one.name.clone(),
+        kind: Kind::Edge,
+        public_key: one.key,
+        public_addresses: Vec::new(),
+        tls_addresses: Vec::new(),
+        addresses: Vec::new(),
+        subnets: Vec::new(),
+        node_subnets: Vec::new(),
+        priority: 0,
+        relay: Some(false),
+        zone: None,
+        region: None,
+    }
+}
