@@ -10,10 +10,10 @@ use config::{LogConfig, LogFormat, LogLevel};
 use nix::sys::stat::fstat;
 use tokio::time::Instant;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// A filter that stands above the configured level.
 const ENVIRONMENT: &str = "MESHD_LOG";
@@ -31,7 +31,7 @@ pub(crate) struct Handle(Arc<Shared>);
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// What is written now, as `EnvFilter` has it.
+    /// What is written now, as [`Targets`] has it.
     pub(crate) filter: String,
     /// What is written unless somebody changes it.
     pub(crate) configured: String,
@@ -74,12 +74,13 @@ pub(crate) fn init(config: &LogConfig) -> Handle {
     handle
 }
 
-type Filter = reload::Layer<EnvFilter, Registry>;
+/// `Targets` and not `EnvFilter`, which would bring regular expressions along, and take them from whoever may change the log.
+type Filter = reload::Layer<Targets, Registry>;
 
 type Output = Box<dyn Layer<Layered<Filter, Registry>> + Send + Sync>;
 
 struct Shared {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     state: Mutex<State>,
     output: &'static str,
 }
@@ -106,12 +107,17 @@ impl State {
     fn filter(&self) -> String {
         self.change.as_ref().map_or_else(|| self.configured(), |change| change.filter.clone())
     }
+
+    /// The filter; each that comes here has been read before.
+    fn targets(&self) -> Targets {
+        self.filter().parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::WARN))
+    }
 }
 
 impl Handle {
     fn new(environment: Option<String>, level: LogLevel, output: &'static str) -> (Self, Filter) {
         let state = State { environment, level, change: None, changes: 0 };
-        let (layer, filter) = reload::Layer::new(EnvFilter::new(state.filter()));
+        let (layer, filter) = reload::Layer::new(state.targets());
         (Self(Arc::new(Shared { filter, state: Mutex::new(state), output })), layer)
     }
 
@@ -122,7 +128,6 @@ impl Handle {
     }
 
     /// Takes another configured level. It shows when a change that is in force ends; never while `MESHD_LOG` is set.
-    #[allow(dead_code, reason = "for who reads the configuration anew")]
     pub(crate) fn set_level(&self, level: LogLevel) {
         let mut state = self.state();
         state.level = level;
@@ -143,7 +148,7 @@ impl Handle {
         let filter = match filter.trim().parse::<tracing::Level>() {
             Ok(level) => of_level_name(&level.as_str().to_lowercase()),
             Err(_) => {
-                no_bare_names(filter)?;
+                parse(filter)?;
                 format!("{},{}", state.configured(), filter.trim())
             }
         };
@@ -191,7 +196,7 @@ impl Handle {
     }
 
     fn apply(&self, state: &State) -> Result<(), reload::Error> {
-        self.0.filter.reload(EnvFilter::new(state.filter()))
+        self.0.filter.reload(state.targets())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,22 +212,21 @@ fn of_level_name(level: &str) -> String {
     format!("warn,meshd={level},proto={level},config={level}")
 }
 
-/// Refuses names without a level, which `EnvFilter` takes for modules of which everything is wanted: mostly it is a level that is spelt
-/// wrong.
-fn no_bare_names(filter: &str) -> Result<(), FilterError> {
-    let is_bare = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
-    match filter.split(',').map(str::trim).find(is_bare) {
-        None => Ok(()),
-        Some(part) => {
-            Err(FilterError::Unreadable { filter: filter.to_owned(), reason: format!("{part:?} has no level") })
+/// Reads a filter strictly: levels, and modules with a level. `Targets` would take a level that is spelt wrong for a module of which
+/// everything is wanted, and much else for one of which nothing is.
+fn parse(filter: &str) -> Result<Targets, FilterError> {
+    let unreadable = |reason: String| FilterError::Unreadable { filter: filter.to_owned(), reason };
+    for part in filter.split(',').map(str::trim) {
+        let (module, level) = part.split_once('=').unwrap_or(("meshd", part));
+        let is_module = !module.is_empty() && module.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+        if !is_module {
+            return Err(unreadable(format!("{module:?} is no module")));
+        }
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(unreadable(format!("{level:?} is no level")));
         }
     }
-}
-
-/// Reads a filter strictly, where `EnvFilter::new` would leave out what it cannot read.
-fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    let unreadable = |reason: String| FilterError::Unreadable { filter: filter.to_owned(), reason };
-    EnvFilter::builder().with_regex(false).parse(filter.trim()).map_err(|error| unreadable(error.to_string()))
+    filter.trim().parse().map_err(|error: tracing_subscriber::filter::ParseError| unreadable(error.to_string()))
 }
 
 /// Where the log goes, and the word for it.
