@@ -1,11 +1,11 @@
 //! Reads a configuration file into a text.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::error::Problem;
+use crate::plain;
 use crate::source::{Place, Source};
 
 /// Largest file in bytes: a mesh of 10,000 endpoints has about 4 MiB; beyond this it is the wrong file.
@@ -13,12 +13,7 @@ const LARGEST: u64 = 64 << 20;
 
 /// Reads a file whole.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("it is larger than 64 MiB"));
-    }
-    Ok(bytes)
+    plain::read_named(path, LARGEST)
 }
 
 /// Whether every user of the machine may read a file.

@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use proto::id::{PresharedKey, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::file::cause;
 use crate::owner::give_to_owner;
+use crate::plain;
 
 /// Longest key file in bytes: a key has 44 characters, and blanks around it do no harm.
 const LONGEST: u64 = 512;
@@ -125,25 +125,18 @@ pub fn read_psk(path: &Path) -> Result<PresharedKey, KeyFileError> {
 
 fn read(path: &Path, absent: fn(PathBuf) -> KeyFileError) -> Result<Zeroizing<String>, KeyFileError> {
     let failed = |source| KeyFileError::Io { action: "read", path: path.to_owned(), source };
-    // O_NONBLOCK: opening a pipe in place of the file must not hang the daemon.
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|source| {
+    let file = plain::open(path).map_err(|source| {
         if source.kind() == io::ErrorKind::NotFound {
             absent(path.to_owned())
         } else if source.raw_os_error() == Some(Errno::ELOOP as i32) && path.is_symlink() {
             KeyFileError::Symlink(path.to_owned())
-        } else if source.raw_os_error() == Some(Errno::ENXIO as i32) {
+        } else if source.kind() == io::ErrorKind::InvalidInput {
             KeyFileError::NotAFile(path.to_owned())
         } else {
             failed(source)
         }
     })?;
-    // Of the open file, not of the path: nobody can exchange it in between.
-    let facts = file.metadata().map_err(failed)?;
-    if !facts.is_file() {
-        return Err(KeyFileError::NotAFile(path.to_owned()));
-    }
-    let mode = facts.mode() & 0o7777;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }

@@ -29,6 +29,7 @@ mod note;
 mod outline;
 mod owner;
 mod paths;
+pub mod plain;
 mod rate;
 mod read;
 mod reload;

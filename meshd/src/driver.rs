@@ -273,16 +273,26 @@ impl Driver {
     }
 
     fn handle_event(&mut self, event: &Event) {
-        self.reporter.note_event(&self.node, event, self.clock.now());
-        let name = |peer: &PeerId| self.node.peer_name(*peer).map_or("?", |name| name.as_str());
+        let told = self.reporter.note_event(&self.node, event, self.clock.now());
+        let name = |peer: &PeerId| self.reporter.name_of(&self.node, *peer).map_or("?", |name| name.as_str());
+        let is_told = told.is_some();
+        // Nothing is what is left out mostly, and the field with it.
+        let left_out = told.filter(|left_out| *left_out > 0);
         match event {
-            Event::Connected { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "connected"),
+            Event::Connected { peer, remote } if is_told => {
+                tracing::info!(peer = name(peer), path = %remote, left_out, "connected");
+            }
             Event::Rekeyed { peer } => tracing::debug!(peer = name(peer), "rekeyed"),
-            Event::Moved { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "peer moved"),
-            Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer is unreachable"),
-            Event::Disconnected { peer, reason } => {
+            Event::Moved { peer, remote } if is_told => {
+                tracing::info!(peer = name(peer), path = %remote, left_out, "peer moved");
+            }
+            Event::Unreachable { peer } if is_told => {
+                tracing::warn!(peer = name(peer), left_out, "peer is unreachable");
+            }
+            Event::Disconnected { peer, reason } if is_told => {
                 tracing::info!(peer = name(peer), reason = disconnect_text(*reason), "disconnected");
             }
+            Event::Connected { .. } | Event::Moved { .. } | Event::Unreachable { .. } | Event::Disconnected { .. } => {}
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);
                 if let Some(left_out) = self.often.pass(Often::Refused(source.address.ip())) {

@@ -6,6 +6,7 @@ pub(crate) mod events;
 mod happenings;
 mod history;
 mod netcheck;
+mod often;
 mod paths;
 mod shared;
 mod why;
@@ -118,6 +119,7 @@ impl Reporter {
         (self.addresses, self.subnets) = (renewed.addresses, renewed.subnets);
         self.communities = renewed.communities;
         self.history.keep(|name| self.addresses.contains_key(name));
+        self.happenings.renew(|name| self.addresses.contains_key(name));
         self.unresolved.retain(|peer, _| !gone.contains(peer));
     }
 

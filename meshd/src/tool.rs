@@ -1,9 +1,16 @@
 //! Runs tools of the system that may or may not be there, for commands that tell about the machine.
 
+use std::ffi::OsString;
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use nix::unistd::geteuid;
+
+/// Where the system's tools are.
+const SYSTEM: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// How long a tool may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -16,8 +23,7 @@ const MAX_OUTPUT: u64 = 16 << 20;
 /// # Errors
 /// In words: it is not there, failed (with the first line that it wrote about that), wrote too much, or took too long.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Vec<u8>, String> {
-    // Debian keeps tools of administrators where the PATH of a plain user does not lead.
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let path = search_path(geteuid().is_root(), std::env::var_os("PATH"));
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", path).env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -67,9 +73,32 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Vec<u8>, String> 
     }
 }
 
+/// Where tools are looked for: never in the current folder, in which anybody may have put a program, and as root only where root alone
+/// puts them.
+fn search_path(is_root: bool, given: Option<OsString>) -> OsString {
+    let given = given.filter(|_| !is_root).unwrap_or_default();
+    let own = std::env::split_paths(&given).filter(|folder| folder.is_absolute());
+    // Debian keeps tools of administrators where the PATH of a plain user does not lead.
+    let all = own.chain(SYSTEM.map(PathBuf::from));
+    // No part has a colon, for all were split at colons.
+    std::env::join_paths(all).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tools_are_never_looked_for_in_the_current_folder() {
+        let system = "/usr/sbin:/usr/bin:/sbin:/bin";
+        let path =
+            |is_root, given: Option<&str>| search_path(is_root, given.map(OsString::from)).into_string().unwrap();
+        for given in [None, Some(""), Some(":"), Some(".:bin::../x")] {
+            assert_eq!(path(false, given), system, "{given:?}");
+        }
+        assert_eq!(path(false, Some("/home/a/bin::/usr/bin")), format!("/home/a/bin:/usr/bin:{system}"));
+        assert_eq!(path(true, Some("/home/a/bin:/usr/bin")), system, "root's tools are the system's");
+    }
 
     #[test]
     fn a_tool_that_is_absent_fails_or_works_is_told_apart() {

@@ -32,8 +32,13 @@ fn scrape(daemon: &Daemon) -> Exposition {
 }
 
 /// The body of an answer to a GET; none where the answer is no success.
-fn get(mut stream: impl Read + Write, path: &str) -> Option<String> {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: meshd\r\nConnection: close\r\n\r\n").expect("a request");
+fn get(stream: impl Read + Write, path: &str) -> Option<String> {
+    get_of("localhost:9374", stream, path)
+}
+
+/// The same, from who calls the server so.
+fn get_of(host: &str, mut stream: impl Read + Write, path: &str) -> Option<String> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
@@ -163,8 +168,12 @@ fn over_tcp_metrics_are_on_loopback_only_and_nothing_else_is_served() {
         let mut site = pair(lab);
         site.mesh.settings = PORT.to_owned();
         let one = site.mesh.up(&edge(1));
-        let tcp = |path: &str| get(one.host().enter(|| TcpStream::connect("127.0.0.1:9374")).expect("the port"), path);
+        let connect = || one.host().enter(|| TcpStream::connect("127.0.0.1:9374")).expect("the port");
+        let tcp = |path: &str| get(connect(), path);
         let text = tcp("/metrics").expect("200");
+        assert!(get_of("127.0.0.1:9374", connect(), "/metrics").is_some());
+        // A page whose site's name was made to lead to this machine says that name.
+        assert_eq!(get_of("rebound.example:9374", connect(), "/metrics"), None);
         let families =
             |exposition: &Exposition| exposition.families().into_iter().map(|f| f.series).collect::<Vec<_>>();
         assert_eq!(families(&Exposition::parse(&text).expect("strict text")), families(&scrape(&one)));

@@ -108,6 +108,9 @@ fn a_member_that_is_removed_leaves_nothing_and_one_that_is_added_is_reached() {
         wait_until(SHOWN, "nothing is left of it", || {
             one.status().find(&edge(3)).is_none() && !has_route(&host, &third)
         });
+        let told = format!("peer={:?}", edge(3));
+        let is_told = |line: &str| line.contains("disconnected") && line.contains(&told);
+        wait_until(SHOWN, "the log tells of it by its name", || one.log().lines().any(is_told));
         wait_until(SHOWN, "it was told", || !daemons[2].status().has_session(&edge(1)));
         assert_eq!(ping(&host, &third, 1).received, 0);
         // The other side of the same: a member in whose picture nothing changed dials, and is refused.

@@ -1,11 +1,13 @@
 //! Metrics over HTTP: on the API socket, and where configured on a TCP port of the loopback interface.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -77,6 +79,7 @@ impl Exporter {
             let router = Router::new()
                 .route("/metrics", get(metrics))
                 .fallback(async || failure(StatusCode::NOT_FOUND, "metrics are at /metrics"))
+                .layer(from_fn(only_local_names))
                 .with_state(self.calls.clone());
             tracing::info!(address = %at, "serving metrics");
             Serving { at, task: tokio::spawn(accept(listener, router)).abort_handle() }
@@ -108,12 +111,61 @@ pub(super) async fn metrics(State(calls): State<mpsc::Sender<Call>>) -> Response
     }
 }
 
+/// Answers only who means this machine. A page in a browser on it can ask any port of the loopback interface once the name of the page's
+/// own site resolves to that (DNS rebinding), but cannot help naming the site.
+async fn only_local_names(request: Request, next: Next) -> Response {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
+        (Some(Ok(host)), None) if is_local_name(host) => next.run(request).await,
+        _ => failure(StatusCode::FORBIDDEN, "ask for this by an IP address or by localhost, not by another name"),
+    }
+}
+
+/// Whether a Host field (RFC 9110 §7.2) is an IP address or `localhost`, be it with a port or not.
+fn is_local_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    !host.contains('@')
+        && (name.eq_ignore_ascii_case("localhost")
+            || name.parse::<Ipv4Addr>().is_ok()
+            || v6.is_some_and(|name| name.parse::<Ipv6Addr>().is_ok()))
+}
+
 async fn accept(listener: TcpListener, router: Router) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(converse(stream, router.clone(), permit))),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_names_of_this_machine() {
+        for host in
+            ["127.0.0.1:9374", "127.0.0.1", "[::1]:9374", "[::1]", "localhost:9374", "LOCALHOST", "192.0.2.1:80"]
+        {
+            assert!(is_local_name(host), "{host}");
+        }
+        for host in [
+            "rebound.example",
+            "rebound.example:9374",
+            "localhost.rebound.example",
+            "127.0.0.1.rebound.example:9374",
+            "127.0.0.1@rebound.example",
+            "rebound.example@127.0.0.1",
+            "2130706433",
+            "0x7f.1",
+            "::1",
+            "",
+        ] {
+            assert!(!is_local_name(host), "{host}");
         }
     }
 }

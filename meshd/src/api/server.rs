@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
@@ -133,7 +135,7 @@ impl Server {
         }
         let listener = UnixListener::bind(path)?;
         let file = SocketFile(path.to_owned());
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        open_to_group(path)?;
         Ok(Self { listener, file })
     }
 
@@ -177,6 +179,17 @@ async fn serve(listener: &UnixListener, router: &Router) {
         let router = router.clone().layer(Extension(Caller::of(&stream)));
         tokio::spawn(converse(stream, router, permit));
     }
+}
+
+/// Lets user and group connect. Where root runs the daemon, the folder may be another user's, who could put a link in the place of the
+/// socket meanwhile: so it is what is open that is changed, and only a socket.
+fn open_to_group(path: &Path) -> io::Result<()> {
+    let flags = (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody put another file in its place"));
+    }
+    std::fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), std::fs::Permissions::from_mode(0o660))
 }
 
 /// Answers one request.
@@ -306,5 +319,19 @@ mod tests {
         assert!(may(Some((0, none))) && may(Some((uid, none))) && may(Some((nobody, gid))));
         assert!(!may(Some((nobody, none))), "another user of the machine");
         assert!(!may(None), "somebody of whom the kernel tells nothing");
+    }
+
+    #[test]
+    fn only_a_socket_is_opened_to_the_group_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, victim, link) = ["socket", "victim", "link"].map(|name| folder.path().join(name)).into();
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::fs::write(&victim, "").unwrap();
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        open_to_group(&socket).unwrap();
+        assert!(open_to_group(&link).is_err() && open_to_group(&victim).is_err());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&socket), mode(&victim)), (0o660, 0o600));
     }
 }

@@ -12,6 +12,7 @@ mod secrets;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use config::plain;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -21,6 +22,9 @@ use redact::redact;
 use secrets::Secrets;
 
 pub(crate) use archive::WARNING;
+
+/// Longest configuration file that is taken, in bytes: no larger one is read by the daemon either.
+const MAX_FILE: u64 = 64 << 20;
 
 /// A report that holds no secret.
 pub(crate) struct Report {
@@ -91,7 +95,7 @@ fn doctor(facts: &Facts) -> [Part; 2] {
 /// `meshd.toml` and the mesh file without their secrets, all of which `secrets` learns, those in key files too.
 fn configuration(path: &Path, secrets: &mut Secrets) -> Vec<Part> {
     let mut part = |name, path: &Path| {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+        let text = read(path).map_err(|error| format!("{}: {error}", path.display()));
         let redacted = text.map(|text| {
             let redacted = redact(&text);
             redacted.secrets.iter().for_each(|secret| secrets.add(secret));
@@ -108,6 +112,11 @@ fn configuration(path: &Path, secrets: &mut Secrets) -> Vec<Part> {
         secrets.add_file(&folder.join(file));
     }
     std::iter::once(own).chain(mesh).collect()
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let bytes = plain::read_named(path, MAX_FILE)?;
+    String::from_utf8(bytes).map_err(std::io::Error::other)
 }
 
 /// Files that a `meshd.toml` names, as far as it can be read: a broken one must not let a key through.

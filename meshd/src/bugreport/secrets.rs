@@ -1,10 +1,10 @@
 //! The second net: whatever a report is made of, the actual secrets of this node must not be in it.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use config::plain;
 use proto::id::SecretKey;
 use zeroize::Zeroizing;
 
@@ -36,9 +36,10 @@ impl Secrets {
     /// Adds what is in a key file, be it a good one or not. One that cannot be read cannot be in the report either.
     pub(super) fn add_file(&mut self, path: &Path) {
         let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize));
-        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-        let mut read = || File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text);
-        if is_file && read().is_ok() {
+        // A link is followed: what it leads to would be no less a secret.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut read = || plain::open(&path)?.take(LONGEST_FILE).read_to_string(&mut text);
+        if read().is_ok() {
             text.split_whitespace().for_each(|word| self.add(word));
         }
     }

@@ -1,9 +1,9 @@
 //! `meshd trace`: packets on their way through the daemon, as lines, as JSON, or as a capture file.
 
+mod file;
 mod pcapng;
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -115,7 +115,7 @@ impl Output {
         let out: Box<dyn Write> = if path.as_path() == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            Box::new(File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?)
+            Box::new(file::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?)
         };
         Ok(Self::Capture(Capture::new(out, args.snap)?, 0))
     }

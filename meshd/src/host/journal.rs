@@ -1,16 +1,18 @@
 //! What must be undone, on disk before it is done, and the claim that makes one process its owner.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use config::plain;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
@@ -25,11 +27,18 @@ const BAD_FILE: &str = "undo.json.unreadable";
 /// The journal itself is replaced by rename at each change, so the lock needs a file that stays.
 const LOCK_FILE: &str = "undo.lock";
 
+/// Longest journal in bytes: a thousand interfaces have a third of a megabyte of sysctls, and as many direct routes less.
+const MAX_LENGTH: u64 = 16 << 20;
+
+/// Room for a process id and its line end, in bytes.
+const MAX_PID_LENGTH: u64 = 16;
+
 /// What the journal holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Undo {
     pub(super) kernel: Kernel,
     pub(super) table: u32,
+    #[serde(deserialize_with = "interface_name")]
     pub(super) interface: String,
     pub(super) link: Option<LinkBefore>,
     pub(super) addresses: Vec<IpNet>,
@@ -38,6 +47,13 @@ pub(super) struct Undo {
     pub(super) direct: Vec<DirectRoute>,
     pub(super) forward_v4: Option<Forwarding>,
     pub(super) forward_v6: Option<Forwarding>,
+}
+
+/// What the kernel takes for a name, without what a terminal would obey: `meshd doctor` shows it.
+fn interface_name<'de, D: Deserializer<'de>>(journal: D) -> Result<String, D::Error> {
+    let name = String::deserialize(journal)?;
+    let is_name = name.len() < libc::IFNAMSIZ && name.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    if is_name { Ok(name) } else { Err(D::Error::custom(format!("{name:?} is no name of an interface"))) }
 }
 
 /// The kernel state that a journal is about: it ends with a boot or with a network namespace.
@@ -98,7 +114,7 @@ impl Journal {
     /// Reads what a predecessor left; one that cannot be read is kept aside.
     pub(super) fn load(&mut self) -> Result<Found, HostError> {
         let path = self.directory.join(FILE);
-        let text = match fs::read(&path) {
+        let text = match plain::read(&path, MAX_LENGTH) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(during("read", &path)(error)),
@@ -125,8 +141,7 @@ impl Journal {
         let store = || {
             let mut text = serde_json::to_vec_pretty(undo)?;
             text.push(b'\n');
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            config::give_to_owner(&file, &self.directory)?;
+            let mut file = plain::create_anew(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
@@ -150,7 +165,7 @@ impl Journal {
 
 /// Reads a journal without claiming it; `None` where there is none.
 pub(super) fn peek(directory: &Path) -> io::Result<Option<Undo>> {
-    match fs::read(directory.join(FILE)) {
+    match plain::read(&directory.join(FILE), MAX_LENGTH) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -163,10 +178,7 @@ fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostEr
 }
 
 fn lock(path: &Path, claim: &Claim) -> Result<Flock<File>, HostError> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(during("open", path))?;
-    path.parent().map_or(Ok(()), |folder| config::give_to_owner(&file, folder)).map_err(during("give away", path))?;
+    let file = plain::open_or_create(path).map_err(during("open", path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let mut sign = || {
@@ -177,9 +189,9 @@ fn lock(path: &Path, claim: &Claim) -> Result<Flock<File>, HostError> {
             sign().map_err(during("write", path))?;
             Ok(lock)
         }
-        Err((mut file, Errno::EWOULDBLOCK)) => {
+        Err((file, Errno::EWOULDBLOCK)) => {
             let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
+            let _ = file.take(MAX_PID_LENGTH).read_to_string(&mut text);
             Err(HostError::InUse { pid: text.trim().parse().ok(), claim: claim.clone() })
         }
         Err((_, errno)) => Err(during("lock", path)(errno.into())),
@@ -219,6 +231,8 @@ fn claim_name(claim: &Claim) -> Result<Option<UnixListener>, HostError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -233,6 +247,28 @@ mod tests {
         fs::write(directory.path().join(FILE), "{\"table\":").unwrap();
         assert!(matches!(journal.load().unwrap(), Found::Unreadable { .. }));
         assert!(matches!(journal.load().unwrap(), Found::Nothing));
+    }
+
+    #[test]
+    fn what_another_user_put_into_the_folder_leads_nowhere_and_holds_nobody_up() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (victim, claim) = (elsewhere.path().join("victim"), Claim::Table(9_004));
+        let at = |name: &str| directory.path().join(name);
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, at(LOCK_FILE)).unwrap();
+        assert!(matches!(Journal::claim(directory.path(), &claim), Err(HostError::Journal { .. })));
+        fs::remove_file(at(LOCK_FILE)).unwrap();
+        let mut journal = Journal::claim(directory.path(), &claim).unwrap();
+        symlink(&victim, at(NEW_FILE)).unwrap();
+        journal.write(&Undo { table: 9_004, ..Undo::default() }).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(peek(directory.path()).unwrap().unwrap().table, 9_004);
+        journal.write(&Undo { interface: "\u{1b}[2J".into(), ..Undo::default() }).unwrap();
+        assert!(peek(directory.path()).unwrap_err().to_string().contains("is no name of an interface"));
+        fs::remove_file(at(FILE)).unwrap();
+        nix::unistd::mkfifo(&at(FILE), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(peek(directory.path()).is_err());
+        assert!(journal.load().is_err());
     }
 
     #[test]

@@ -15,7 +15,9 @@ use rtnetlink::packet_core::{
     NetlinkPayload,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
 };
@@ -56,6 +58,8 @@ pub(super) struct Link {
     pub(super) has_carrier: bool,
     /// Whether it reaches others by multicast: loopback does not.
     pub(super) is_multicast: bool,
+    /// Whether it is a TUN or TAP device.
+    pub(super) is_tun: bool,
     pub(super) settings: LinkSettings,
 }
 
@@ -376,10 +380,11 @@ const fn family(v6: bool) -> AddressFamily {
 
 fn link(message: LinkMessage) -> Option<Link> {
     let flags = message.header.flags;
-    let (mut name, mut settings) = (None, LinkSettings::default());
+    let (mut name, mut is_tun, mut settings) = (None, false, LinkSettings::default());
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
+            LinkAttribute::LinkInfo(infos) => is_tun = infos.contains(&LinkInfo::Kind(InfoKind::Tun)),
             LinkAttribute::Mtu(value) => settings.mtu = Some(value),
             LinkAttribute::TxQueueLen(value) => settings.txqueuelen = Some(value),
             LinkAttribute::GsoMaxSegs(value) => settings.gso_max_segs = Some(value),
@@ -396,7 +401,7 @@ fn link(message: LinkMessage) -> Option<Link> {
     }
     let (is_up, has_carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
     let is_multicast = flags.contains(LinkFlags::Multicast) && !flags.contains(LinkFlags::Loopback);
-    Some(Link { index: message.header.index, name: name?, is_up, has_carrier, is_multicast, settings })
+    Some(Link { index: message.header.index, name: name?, is_up, has_carrier, is_multicast, is_tun, settings })
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {

@@ -45,7 +45,7 @@ mod tests {
 
     fn link(index: u32, name: &str, has_carrier: bool) -> Link {
         let settings = LinkSettings::default();
-        Link { index, name: name.to_owned(), is_up: true, has_carrier, is_multicast: true, settings }
+        Link { index, name: name.to_owned(), is_up: true, has_carrier, is_multicast: true, is_tun: false, settings }
     }
 
     fn route(prefix: &str, interface: u32) -> Route {

@@ -72,6 +72,7 @@ mod tests {
             is_up,
             has_carrier,
             is_multicast: true,
+            is_tun: false,
             settings: LinkSettings::default(),
         };
         let links = [

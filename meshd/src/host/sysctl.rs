@@ -20,13 +20,36 @@ use super::plan::HostNote;
 /// Where sysctls are files.
 const PROC_SYS: &str = "/proc/sys";
 
-/// One value that changes.
+/// One value that changes. Read from a journal, it is one that meshd changes: whoever wrote the journal, what is undone by it is bounded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Journaled")]
 pub(super) struct Sysctl {
     /// Path below `/proc/sys`.
     pub(super) key: String,
     pub(super) before: String,
     pub(super) set: String,
+}
+
+/// A [`Sysctl`] as a journal has it.
+#[derive(Deserialize)]
+struct Journaled {
+    key: String,
+    before: String,
+    set: String,
+}
+
+impl TryFrom<Journaled> for Sysctl {
+    type Error = String;
+
+    fn try_from(Journaled { key, before, set }: Journaled) -> Result<Self, String> {
+        if !is_changed_by_us(&key) {
+            return Err(format!("{key:?} is no sysctl that meshd changes"));
+        }
+        if let Some(value) = [&before, &set].into_iter().find(|value| value.parse::<i32>().is_err()) {
+            return Err(format!("{value:?} is no value of {key}"));
+        }
+        Ok(Self { key, before, set })
+    }
 }
 
 /// What turning on forwarding of one family changes.
@@ -149,6 +172,18 @@ impl Sysctls {
     }
 }
 
+/// Whether [`Sysctls::plan_forwarding`] may name it.
+fn is_changed_by_us(key: &str) -> bool {
+    match key.split('/').collect::<Vec<_>>()[..] {
+        ["net", "ipv4", "ip_forward"] => true,
+        ["net", "ipv4", "conf", "all", "accept_redirects"] => true,
+        ["net", "ipv4" | "ipv6", "conf", name, "forwarding"] | ["net", "ipv6", "conf", name, "accept_ra"] => {
+            !matches!(name, "" | "." | "..")
+        }
+        _ => false,
+    }
+}
+
 /// As `sysctl` spells it: an interface name keeps its dots by turning them into slashes.
 fn dotted(key: &str) -> String {
     Path::new(key).iter().map(|part| part.to_string_lossy().replace('.', "/")).collect::<Vec<_>>().join(".")
@@ -220,5 +255,44 @@ mod tests {
         let note = Sysctls { root: "/nonexistent".into() }.apply(&plan).unwrap_err();
         assert!(note.to_string().starts_with("set net.ipv4.ip_forward=1 yourself"), "{note}");
         assert_eq!(dotted("net/ipv4/conf/eth0.100/forwarding"), "net.ipv4.conf.eth0/100.forwarding");
+    }
+
+    #[test]
+    fn a_journal_names_what_is_planned_and_nothing_else() {
+        let (_directory, sysctls) = tree(&[
+            ("net/ipv4/ip_forward", "0"),
+            ("net/ipv4/conf/all/accept_redirects", "1"),
+            ("net/ipv4/conf/eth0.100/forwarding", "0"),
+            ("net/ipv6/conf/all/forwarding", "0"),
+            ("net/ipv6/conf/wwan0/forwarding", "0"),
+            ("net/ipv6/conf/wwan0/accept_ra", "1"),
+        ]);
+        for v6 in [false, true] {
+            let plan = sysctls.plan_forwarding(v6, "t0");
+            assert!(plan.switch.is_some() && !plan.coupled.is_empty());
+            let text = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<Forwarding>(&text).unwrap(), plan);
+        }
+        let read = |key: &str, before: &str| {
+            let text = serde_json::json!({ "key": key, "before": before, "set": "1" }).to_string();
+            serde_json::from_str::<Sysctl>(&text)
+        };
+        assert!(read("net/ipv4/ip_forward", "0").is_ok());
+        for key in [
+            "/etc/passwd",
+            "../../etc/passwd",
+            "net/ipv4/conf/../forwarding",
+            "net/ipv4/conf/a/b/forwarding",
+            "net/ipv4/conf//forwarding",
+            "//net/ipv4/ip_forward",
+            "kernel/core_pattern",
+            "net/ipv4/conf/eth0/rp_filter",
+            "",
+        ] {
+            assert!(read(key, "0").is_err(), "{key}");
+        }
+        for value in ["", "0\n1", "root::0:0", "|/bin/sh"] {
+            assert!(read("net/ipv4/ip_forward", value).is_err(), "{value}");
+        }
     }
 }

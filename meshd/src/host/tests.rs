@@ -317,6 +317,37 @@ fn the_next_start_undoes_what_a_killed_process_left() {
 }
 
 #[test]
+fn a_journal_that_somebody_else_wrote_touches_no_file_and_no_interface_but_a_tun_device() {
+    let name = "a_journal_that_somebody_else_wrote_touches_no_file_and_no_interface_but_a_tun_device";
+    in_namespace(name, |state| async move {
+        network();
+        let victim = state.join("victim");
+        std::fs::write(&victim, "1").unwrap();
+        open(settings(&state)).configure(&plan(&[])).await.unwrap();
+        let path = state.join("undo.json");
+        let journal: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        ip("link del t0");
+        let before = settled();
+
+        let mut file = journal.clone();
+        let switch = serde_json::json!({ "key": victim, "before": "0", "set": "1" });
+        file["forward_v4"] = serde_json::json!({ "alone": [], "switch": switch, "coupled": [] });
+        let mut link = journal;
+        link["interface"] = "eth0".into();
+        link["addresses"] = serde_json::json!(["192.168.1.2/24"]);
+        link["link"]["index"] = nix::net::if_::if_nametoindex("eth0").unwrap().into();
+        link["link"]["is_up"] = false.into();
+        for written in [file, link] {
+            std::fs::write(&path, written.to_string()).unwrap();
+            open(settings(&state)).recover().await.unwrap();
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), "1");
+            assert_same(&before, &settled());
+        }
+        assert!(state.join("undo.json.unreadable").exists());
+    });
+}
+
+#[test]
 fn a_journal_from_before_a_reboot_changes_no_sysctl() {
     in_namespace("a_journal_from_before_a_reboot_changes_no_sysctl", |state| async move {
         network();

@@ -97,7 +97,8 @@ impl Host {
     async fn restore_link(&self, undo: &Undo) -> Result<(), HostError> {
         let Some(before) = &undo.link else { return Ok(()) };
         let links = self.netlink.links().await.during("list", "interfaces")?;
-        let Some(link) = links.iter().find(|l| l.index == before.index && l.name == undo.interface) else {
+        // A TUN device in any case, whatever the journal says: no other interface is ever changed.
+        let Some(link) = links.iter().find(|l| l.is_tun && l.index == before.index && l.name == undo.interface) else {
             return Ok(());
         };
         let addresses = self.netlink.addresses().await.during("list", "addresses")?;

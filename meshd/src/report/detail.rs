@@ -14,10 +14,11 @@ use crate::api::detail::{CarriedLine, HandshakeLine, MemberLine, PeerReport, Rel
 use crate::api::model::PathLine;
 
 impl Reporter {
-    /// Notes what the core tells of a peer.
-    pub(crate) fn note_event(&mut self, node: &Node, event: &Event, now: Instant) {
+    /// Notes what the core tells of a peer. Returns whether the log should tell of it too: if so, how many like it were left out
+    /// before, for others can cause them as often as they like.
+    pub(crate) fn note_event(&mut self, node: &Node, event: &Event, now: Instant) -> Option<u64> {
         self.history.note(node, event, now);
-        self.happenings.note_event(node, event, now);
+        self.happenings.note_event(node, event, now)
     }
 
     /// The peer that a name or an address means.

@@ -1,10 +1,13 @@
 //! What the core and the parts around it tell, as events in an operator's words.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use proto::event::{Event, Refusal};
+use proto::event::{Disconnect, Event, Refusal};
 use proto::id::{EndpointName, PeerId};
 use proto::nat::NatClass;
 use proto::node::Node;
@@ -12,6 +15,7 @@ use proto::path::{Locator, PathState};
 use proto::time::Instant;
 
 use super::events::{EventKind, EventLog, Following};
+use super::often::{OftenByPeer, others};
 use super::{Reporter, disconnect_text, paths, shared, spray_text};
 use crate::api::events::EventLine;
 use crate::api::stream::Lease;
@@ -28,7 +32,10 @@ const MAX_REFUSED: usize = 64;
 pub(super) struct Happenings {
     log: EventLog,
     /// Of those peers that are connected.
-    sessions: BTreeMap<EndpointName, Connection>,
+    sessions: BTreeMap<PeerId, Connection>,
+    /// The names of those who are gone from the mesh, as long as something may still be said of them.
+    gone: BTreeMap<PeerId, EndpointName>,
+    often: OftenByPeer,
     refused: BTreeMap<IpAddr, Instant>,
     /// Refusals that were not told since the last one that was.
     untold: u64,
@@ -40,6 +47,10 @@ pub(super) struct Happenings {
 
 /// A connection since it is up.
 struct Connection {
+    /// The core has forgotten it when it tells that a member that was removed is disconnected.
+    name: EndpointName,
+    /// Whether it was told; if not, neither is what becomes of it.
+    is_told: bool,
     since: Instant,
     locator: Locator,
     path: Box<str>,
@@ -70,6 +81,11 @@ impl Reporter {
         self.addresses.keys().filter_map(|name| Some((node.peer_id(name)?, name.clone()))).collect()
     }
 
+    /// A peer's name, also of one that has just gone from the mesh.
+    pub(crate) fn name_of<'a>(&'a self, node: &'a Node, peer: PeerId) -> Option<&'a EndpointName> {
+        self.happenings.name(node, peer)
+    }
+
     /// Notes what the NAT before this node does, where that is news.
     pub(crate) fn note_nat_class(&mut self, class: Option<NatClass>) {
         self.happenings.note_nat_class(class);
@@ -96,6 +112,8 @@ impl Happenings {
         Self {
             log: EventLog::new(),
             sessions: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            often: OftenByPeer::default(),
             refused: BTreeMap::new(),
             untold: 0,
             nat: None,
@@ -105,43 +123,43 @@ impl Happenings {
         }
     }
 
-    /// Notes an event of the core.
-    pub(super) fn note_event(&mut self, node: &Node, event: &Event, now: Instant) {
-        let name = |peer: &PeerId| node.peer_name(*peer).cloned();
+    /// Forgets those who are gone from the mesh, and what was told of others than those that are to be kept.
+    pub(super) fn renew(&mut self, is_kept: impl Fn(&EndpointName) -> bool) {
+        self.gone.clear();
+        self.often.keep(is_kept);
+    }
+
+    /// Notes an event of the core. Returns whether the log should tell of it too: if so, how many like it were left out before.
+    pub(super) fn note_event(&mut self, node: &Node, event: &Event, now: Instant) -> Option<u64> {
         match event {
-            Event::Connected { peer, remote } => {
-                let Some(name) = name(peer) else { return };
-                let path: Box<str> = paths::text(node, *peer, *remote, now).into();
-                self.log.note(EventKind::Connected, Some(&name), format!("over {path}"));
-                self.sessions.insert(name, Connection { since: now, locator: *remote, path, rekeys: 0 });
-            }
+            Event::Connected { peer, remote } => return self.note_connected(node, *peer, *remote, now),
             Event::Rekeyed { peer } => {
-                if let Some(connection) = name(peer).and_then(|name| self.sessions.get_mut(&name)) {
+                if let Some(connection) = self.sessions.get_mut(peer) {
                     connection.rekeys += 1;
                 }
             }
-            Event::Moved { peer, remote } => self.note_move(node, *peer, *remote, now),
+            Event::Moved { peer, remote } => return self.note_move(node, *peer, *remote, now),
             Event::Unreachable { peer } => {
-                self.log.note(EventKind::Unreachable, name(peer).as_ref(), "does not answer handshakes");
+                let name = node.peer_name(*peer)?;
+                let left_out = self.often.pass(name, now)?;
+                let text = format!("does not answer handshakes{}", others(left_out));
+                self.log.note(EventKind::Unreachable, Some(name), text);
+                return Some(left_out);
             }
-            Event::Disconnected { peer, reason } => {
-                let Some(name) = name(peer) else { return };
-                let told = self.sessions.remove(&name).map(|connection| connection.told(now)).unwrap_or_default();
-                let text = format!("{}{told}", disconnect_text(*reason));
-                self.log.note(EventKind::Disconnected, Some(&name), text);
-            }
+            Event::Disconnected { peer, reason } => return self.note_disconnected(node, *peer, *reason, now),
             Event::Refused { peer, source, reason } => {
                 self.note_refusal(peer.and_then(|peer| node.peer_name(peer)), source, reason, now);
             }
             Event::OwnerChanged { prefix, owner, before, condition } => {
-                let owner = owner.and_then(|owner| name(&owner));
-                let owner = owner.as_ref().map_or("nobody", EndpointName::as_str);
+                let owner = owner.and_then(|owner| node.peer_name(owner));
+                let owner = owner.map_or("nobody", EndpointName::as_str);
                 let reason = shared::reason(*condition, now).map(|reason| format!(": {reason}")).unwrap_or_default();
                 let text = format!("{prefix} goes to {owner} instead{reason}");
-                self.log.note(EventKind::Owner, name(before).as_ref(), text);
+                let before = self.name(node, *before).cloned();
+                self.log.note(EventKind::Owner, before.as_ref(), text);
             }
             Event::SprayEnded { peer, status } => {
-                self.log.note(EventKind::Spray, name(peer).as_ref(), spray_text(status));
+                self.log.note(EventKind::Spray, node.peer_name(*peer), spray_text(status));
             }
             Event::NeighbourRoutes
             | Event::CarrierWanted { .. }
@@ -151,12 +169,44 @@ impl Happenings {
             | Event::EnrolWanted { .. }
             | Event::EnrolAnswered { .. } => {}
         }
+        Some(0)
     }
 
-    fn note_move(&mut self, node: &Node, peer: PeerId, remote: Locator, now: Instant) {
-        let Some(name) = node.peer_name(peer) else { return };
+    /// A peer's name, also of one that has just gone from the mesh.
+    fn name<'a>(&'a self, node: &'a Node, peer: PeerId) -> Option<&'a EndpointName> {
+        node.peer_name(peer).or_else(|| self.gone.get(&peer))
+    }
+
+    fn note_connected(&mut self, node: &Node, peer: PeerId, remote: Locator, now: Instant) -> Option<u64> {
+        let name = node.peer_name(peer)?;
+        let path: Box<str> = paths::text(node, peer, remote, now).into();
+        let told = self.often.pass(name, now);
+        if let Some(left_out) = told {
+            self.log.note(EventKind::Connected, Some(name), format!("over {path}{}", others(left_out)));
+        }
+        let (name, is_told) = (name.clone(), told.is_some());
+        self.sessions.insert(peer, Connection { name, is_told, since: now, locator: remote, path, rekeys: 0 });
+        told
+    }
+
+    fn note_disconnected(&mut self, node: &Node, peer: PeerId, reason: Disconnect, now: Instant) -> Option<u64> {
+        let connection = self.sessions.remove(&peer);
+        let name = connection.as_ref().map(|connection| &connection.name).or_else(|| node.peer_name(peer))?.clone();
+        // What is said of a connection ends as it began: told, or not.
+        let is_told = connection.as_ref().is_none_or(|connection| connection.is_told);
+        if is_told {
+            let how = connection.map(|connection| connection.told(now)).unwrap_or_default();
+            self.log.note(EventKind::Disconnected, Some(&name), format!("{}{how}", disconnect_text(reason)));
+        }
+        if node.peer_name(peer).is_none() {
+            self.gone.insert(peer, name);
+        }
+        is_told.then_some(0)
+    }
+
+    fn note_move(&mut self, node: &Node, peer: PeerId, remote: Locator, now: Instant) -> Option<u64> {
         let to: Box<str> = paths::text(node, peer, remote, now).into();
-        let Some(connection) = self.sessions.get_mut(name) else { return };
+        let connection = self.sessions.get_mut(&peer)?;
         let known = node.peer_paths(peer, now);
         let before = known.iter().find(|path| path.locator == connection.locator);
         let kind = paths::kind(node, peer, remote, now);
@@ -170,9 +220,13 @@ impl Happenings {
                 (EventKind::PathLost, "for the other does not answer any more")
             }
         };
-        let text = format!("from {} to {to}, {why}", connection.path);
+        let told = connection.is_told.then(|| self.often.pass(&connection.name, now)).flatten();
+        if let Some(left_out) = told {
+            let text = format!("from {} to {to}, {why}{}", connection.path, others(left_out));
+            self.log.note(kind, Some(&connection.name), text);
+        }
         (connection.locator, connection.path) = (remote, to);
-        self.log.note(kind, Some(name), text);
+        told
     }
 
     fn note_refusal(&mut self, peer: Option<&EndpointName>, source: &Locator, reason: &Refusal, now: Instant) {
@@ -183,10 +237,7 @@ impl Happenings {
             return;
         }
         self.refused.insert(ip, now);
-        let others = match std::mem::take(&mut self.untold) {
-            0 => String::new(),
-            count => format!("; {count} more before this were not told"),
-        };
+        let others = others(std::mem::take(&mut self.untold));
         let text = format!("refused a handshake from {source}: {reason}{others}");
         self.log.note(EventKind::Refused, peer, text);
     }

@@ -1,13 +1,13 @@
 //! Keys, clock and the state folder.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use config::Outline;
 use config::key::{self, KeyFileError};
+use config::{Outline, plain};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
@@ -47,7 +47,7 @@ pub(super) fn clock(state: Result<&Path, &str>) -> ClockFacts {
 
 fn floor(state: &Path) -> Look<Duration> {
     // The file itself takes what it cannot read for nothing.
-    match File::open(state.join("timestamp")) {
+    match plain::open(&state.join("timestamp")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error.to_string()),
         Ok(_) | Err(_) => Ok(Duration::from_nanos(TimestampFile::open(state).floor())),
     }
