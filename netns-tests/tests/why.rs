@@ -222,6 +222,9 @@ fn a_wrong_key_is_told_with_the_side_whose_mesh_file_has_it() {
                 &["wrong public key of beijing.edge2"],
             );
             Why::of(&two, &[&edge(1)]).assert_fails("own_key_differs", &[&edge(1)], &["mesh file of beijing.edge1"]);
+            // One whose invitation was replaced shows such a key too.
+            let text = one.meshd(&["status"]).text();
+            assert!(text.contains("belongs to no endpoint") && text.contains("`meshd invite` makes another"), "{text}");
         }
         drop(hub);
     });

@@ -19,7 +19,7 @@ use crate::api::shared::SharedLine;
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
-    /// One peer in full: its name `<cluster>.<node>`, or an address of it
+    /// One peer in full: its name `<cluster>.<node>`, or `<node>` alone where one cluster has it, or an address of it
     name: Option<String>,
     /// Print everything as JSON
     #[arg(long)]

@@ -52,8 +52,10 @@ impl Reporter {
                 Some(absence) => absence.text(name.as_str()),
                 None => format!("{name} is no endpoint any more"),
             },
-            Err(Unclear::Nobody(Some(near))) => format!("{wanted} is no endpoint of this mesh; did you mean {near}?"),
-            Err(Unclear::Nobody(None)) => format!("{wanted} is no endpoint of this mesh"),
+            Err(Unclear::Nobody(Some(near))) => {
+                format!("{wanted} is no endpoint of this node's mesh file; did you mean {near}?")
+            }
+            Err(Unclear::Nobody(None)) => format!("{wanted} is no endpoint of this node's mesh file"),
             Err(Unclear::Several(names)) => format!("{wanted} may be {}", names.join(" or ")),
         }
     }

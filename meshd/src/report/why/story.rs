@@ -102,12 +102,9 @@ impl Story {
 
     /// Whether another sender's mesh file is the cause for what it lacks, and this node's has it.
     pub(super) fn lacks_ours(&self, cause: Cause) -> bool {
-        let has = match cause {
-            Cause::Unannounced => self.receiver.is_some(),
-            Cause::NoCommunity => !self.common().is_empty(),
-            _ => false,
-        };
-        has && self.sender != self.own
+        let has_address = cause == Cause::Unannounced && self.receiver.is_some();
+        let has_community = cause == Cause::NoCommunity && !self.common().is_empty();
+        self.sender != self.own && (has_address || has_community)
     }
 
     /// How the sender is spoken of.
