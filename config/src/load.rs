@@ -160,7 +160,8 @@ impl MeshRead {
         let (name, unselected) = (self.draft.name.clone(), self.draft.unselected());
         let left_out = unselected.iter().filter(|name| own != Some(name)).collect();
         let invited = self.draft.invited().into_iter().map(|one| one.value).collect();
-        Mesh { name, members: self.draft.members(&left_out), unselected, invited, warnings: self.warnings }
+        let selector = self.draft.selector.iter().map(|label| label.value.to_string()).collect();
+        Mesh { name, members: self.draft.members(&left_out), selector, unselected, invited, warnings: self.warnings }
     }
 }
 
@@ -363,6 +364,7 @@ fn config(path: &Path, Parts { identity, node, mesh, keys, .. }: Parts) -> Optio
         reload: node.reload,
         mesh_name: mesh.name,
         members: mesh.members,
+        selector: mesh.selector,
         unselected: mesh.unselected,
         invited: mesh.invited,
         files,

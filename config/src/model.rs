@@ -56,6 +56,8 @@ pub struct Config {
     pub members: Members,
     /// Whether the mesh's `[selector]` selects this node; a mesh without one selects everybody.
     pub selected: bool,
+    /// The labels that the mesh's `[selector]` asks for.
+    pub selector: Vec<String>,
     /// All endpoints of the mesh that are not selected.
     pub unselected: Vec<EndpointName>,
     /// Who is invited into it, expired invitations included.
@@ -367,6 +369,8 @@ pub struct Mesh {
     pub name: String,
     /// Its endpoints and communities, without endpoints that are not selected; but the node whose mesh it is stays.
     pub members: Members,
+    /// The labels that its `[selector]` asks for.
+    pub selector: Vec<String>,
     /// The endpoints that its `[selector]` does not select.
     pub unselected: Vec<EndpointName>,
     /// Who is invited, and no endpoint of `members` yet.

@@ -165,7 +165,7 @@ fn start(
     let warnings = settings::warnings(&config, &facts);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let status = settings::node_status(&config, &facts);
-    let mut reporter = Reporter::new(status, &config.members, warnings, clock.now());
+    let mut reporter = Reporter::new(status, &config, warnings, clock.now());
     let (socket, device) = parts.sockets.first().zip(parts.devices.first()).ok_or("no worker")?;
     let (sender, device) = (socket.try_clone_sender()?, device.try_clone_writer()?);
     let nat = start_nat(&config, &parts, &published, clock)?;

@@ -10,12 +10,14 @@ use crate::api::why::{WhyQuery, WhyReport};
 use crate::daemon::Life;
 use crate::driver::End;
 use crate::reload::{Cause, Reloads};
+use crate::report::Absence;
 use crate::settings;
 use crate::signals::Order;
 use crate::supervisor;
 
 /// What is said to whoever wants something of the node.
-const NOT_SELECTED: &str = "this machine is not selected to run the node, so nothing runs; select it in the configuration, then `meshd reload`";
+const NOT_SELECTED: &str = "not selected: this node is left out by [selector] of the mesh file, so nothing runs; give it the labels that \
+                            it asks for, then `meshd reload`";
 
 /// Rests until a signal stops the daemon, or the configuration selects this machine.
 pub(crate) async fn rest(config: Config, life: &mut Life) -> End {
@@ -30,13 +32,19 @@ pub(crate) async fn rest(config: Config, life: &mut Life) -> End {
 /// What a daemon at rest tells of its node.
 pub(crate) struct Resting {
     node: NodeStatus,
+    /// The labels that the node has not all of.
+    selector: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Resting {
     /// The node of this configuration, without a device.
     pub(crate) fn of(config: &Config) -> Self {
-        Self { node: settings::idle_status(config), warnings: config.warnings.clone() }
+        Self {
+            node: settings::idle_status(config),
+            selector: config.selector.clone(),
+            warnings: config.warnings.clone(),
+        }
     }
 
     /// As [`rest`], of a node that could not start, perhaps.
@@ -88,19 +96,19 @@ impl Resting {
     }
 
     fn why(&self, query: &WhyQuery) -> WhyReport {
+        let name = &self.node.name;
+        let absence = Absence::LeftOut(self.selector.clone());
         WhyReport {
             version: 1,
             target: query.target.clone(),
             address: None,
             peer: None,
-            from: query.from.clone().unwrap_or_else(|| self.node.name.clone()),
+            from: query.from.clone().unwrap_or_else(|| name.clone()),
             reaches: false,
             cause: "not_selected".to_owned(),
-            sides: vec![self.node.name.clone()],
-            verdict: format!("{} is not selected to run the node, so nothing runs here", self.node.name),
-            next: Some(
-                "give its [[endpoint]] the labels of [selector] in the mesh file, then `meshd reload`".to_owned(),
-            ),
+            sides: vec![name.clone()],
+            verdict: format!("{}, so nothing runs here", absence.text(name)),
+            next: Some(absence.remedy(name)),
             steps: Vec::new(),
             is_final: true,
         }

@@ -5,6 +5,7 @@ mod detail;
 pub(crate) mod events;
 mod happenings;
 mod history;
+mod names;
 mod netcheck;
 mod often;
 mod paths;
@@ -12,15 +13,17 @@ mod shared;
 mod why;
 
 pub(crate) use history::{disconnect_text, spray_text};
+pub(crate) use names::Absence;
 pub(crate) use paths::{reply, text as path_text, via};
 pub(crate) use why::machine_of;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use config::{Config, time_text};
 use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Community, Endpoint, Host as Dial, Kind, Members, PublicAddress};
+use proto::member::{Community, Denial, Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
@@ -33,6 +36,7 @@ use crate::nat::NatStatus;
 use crate::resolver::Resolved;
 use happenings::Happenings;
 use history::History;
+use names::Absent;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
 const MAX_SEND_ERRORS: usize = 16;
@@ -80,6 +84,8 @@ pub(crate) struct Reporter {
     subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
     /// Who may talk to whom.
     communities: Box<[Community]>,
+    /// Who is in the mesh file, and no member.
+    absent: Absent,
     /// Where the mesh file says that this node may be dialled.
     public_addresses: Vec<String>,
     history: History,
@@ -92,7 +98,8 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// For a node that starts now. `warnings` are those of the configuration.
-    pub(crate) fn new(node: NodeStatus, members: &Members, warnings: Vec<String>, started: Instant) -> Self {
+    pub(crate) fn new(node: NodeStatus, config: &Config, warnings: Vec<String>, started: Instant) -> Self {
+        let members = &config.members;
         let addresses = |e: &Endpoint| (e.name.clone(), MeshAddresses::of(e, members));
         let own = members.endpoints.iter().find(|endpoint| endpoint.name.as_str() == node.name);
         let own_addresses = own.into_iter().flat_map(|own| &own.public_addresses);
@@ -103,6 +110,7 @@ impl Reporter {
             addresses: members.endpoints.iter().map(addresses).collect(),
             subnets: members.endpoints.iter().filter_map(subnets).collect(),
             communities: members.communities.clone().into_boxed_slice(),
+            absent: Absent::of(config),
             history: History::default(),
             happenings: Happenings::new(),
             unresolved: BTreeMap::new(),
@@ -113,11 +121,11 @@ impl Reporter {
     }
 
     /// Takes another mesh, in which those of `gone` have no part. What happened with the others is kept.
-    pub(crate) fn renew(&mut self, node: NodeStatus, members: &Members, gone: &[PeerId]) {
-        let renewed = Self::new(node, members, Vec::new(), self.started);
+    pub(crate) fn renew(&mut self, node: NodeStatus, config: &Config, gone: &[PeerId]) {
+        let renewed = Self::new(node, config, Vec::new(), self.started);
         (self.node, self.public_addresses) = (renewed.node, renewed.public_addresses);
         (self.addresses, self.subnets) = (renewed.addresses, renewed.subnets);
-        self.communities = renewed.communities;
+        (self.communities, self.absent) = (renewed.communities, renewed.absent);
         self.history.keep(|name| self.addresses.contains_key(name));
         self.happenings.renew(|name| self.addresses.contains_key(name));
         self.unresolved.retain(|peer, _| !gone.contains(peer));
@@ -167,18 +175,6 @@ impl Reporter {
     /// When the daemon started.
     pub(crate) const fn started(&self) -> Instant {
         self.started
-    }
-
-    /// The answer to a name that is no peer's, with the nearest that is.
-    pub(crate) fn unknown_name(&self, name: &str) -> String {
-        if name == self.node.name {
-            return format!("{name} is this node");
-        }
-        let names = self.addresses.keys().map(EndpointName::as_str);
-        match config::nearest(name, names) {
-            Some(near) => format!("{name} is no endpoint of this mesh; did you mean {near}?"),
-            None => format!("{name} is no endpoint of this mesh"),
-        }
     }
 
     /// The whole report.
@@ -244,12 +240,14 @@ impl Reporter {
             rekeys: peer.rekeys,
             reason: self.reason(peer, now),
             disconnected_seconds: peer.disconnected_since.map(|at| (now - at).as_secs_f64()),
+            invited_until: self.absent.until(&peer.name).map(time_text),
         }
     }
 
     /// Why the peer is in the state that it is in.
     fn reason(&self, peer: &PeerStatus, now: Instant) -> Option<String> {
         match (peer.state, &peer.permission) {
+            (_, Err(Denial::Invited)) => self.absent.reason(&peer.name).map(|absence| absence.text("it")),
             (PeerState::Denied, Err(denial)) => Some(denial.to_string()),
             (PeerState::RelayOnly, Err(denial)) => Some(format!("a session for relaying only: {denial}")),
             (PeerState::Unreachable, _) if peer.candidates.is_empty() && peer.path.is_none() => {
@@ -298,7 +296,8 @@ impl Reporter {
             let ago = (now - stranger.at).as_secs();
             health.push(warning(format!(
                 "refused {} handshake{} from {}, the last {ago} s ago: its key {} belongs to no endpoint; if it is a \
-                 member, put this key into the mesh file of this node",
+                 member, put this key into the mesh file of this node; if it joins, its invitation was replaced or \
+                 withdrawn: `meshd invite` makes another",
                 stranger.count,
                 plural(stranger.count),
                 stranger.source,

@@ -44,6 +44,10 @@ impl Why {
         assert_eq!((self.code, self.json["cause"].as_str()), (Some(0), Some(cause)), "{:#}", self.json);
     }
 
+    fn next(&self) -> &str {
+        self.json["next"].as_str().unwrap_or_default()
+    }
+
     /// The text of a step.
     fn step(&self, name: &str) -> String {
         let steps = self.json["steps"].as_array().into_iter().flatten().filter(|step| step["step"] == name);
@@ -65,7 +69,8 @@ fn a_member_in_reach_is_told_with_its_path_and_exit_code_0() {
         why.assert_reaches("reachable_direct");
         assert!(why.step("policy").contains("all-edge-nodes"), "{:#}", why.json);
         let text = one.meshd(&["why", &site.address(2, Family::V4)]).text();
-        assert!(text.contains("verdict: packets from this node reach beijing.edge2 directly"), "{text}");
+        assert!(text.contains("verdict: packets from this node reach the machine of beijing.edge2 directly"), "{text}");
+        assert!(text.contains("next: on beijing.edge2: meshd doctor"), "{text}");
         assert_eq!(one.meshd(&["why", "what is this"]).code, Some(2));
     });
 }
@@ -82,6 +87,17 @@ fn names_and_addresses_that_nobody_has_are_told_with_the_nearest() {
         let why = Why::of(&one, &["10.233.200.1"]);
         why.assert_fails("unannounced_address", &[&edge(1)], &["10.233.200.1"]);
         assert!(why.step("target").contains("10.233.0.0/17, of beijing.connector"), "{:#}", why.json);
+        assert!(why.next().contains("beijing.connector: subnets = [ \"10.233.200.0/24\" ]"), "{:#}", why.json);
+        // What would be refused, or was not meant, is not proposed.
+        for address in ["10.99.0.77", "8.8.8.8"] {
+            let why = Why::of(&one, &[address]);
+            why.assert_fails("unannounced_address", &[&edge(1)], &[address]);
+            assert!(why.next().contains("the gateway before it: subnets = [ \"PREFIX\" ]"), "{:#}", why.json);
+        }
+        // The name of a node is enough where one cluster has it.
+        let why = Why::of(&one, &["edge1"]);
+        why.assert_fails("own_address", &[&edge(1)], &["own"]);
+        assert_eq!(why.json["peer"].as_str(), Some(edge(1).as_str()));
         Why::of(&one, &[&site.address(1, Family::V4)]).assert_fails("own_address", &[&edge(1)], &["own"]);
     });
 }
@@ -112,6 +128,86 @@ fn a_community_in_one_mesh_file_only_is_told_by_the_other_side_through_the_conne
 }
 
 #[test]
+fn what_another_senders_mesh_file_lacks_is_told_as_its_own_fault() {
+    in_lab(|lab| {
+        let site = Site::new(lab, 3).with_members(1..=3);
+        let (third, mut other) = (edge(3), site.mesh.clone());
+        other.communities.clear();
+        let (hub, _two) = (site.mesh.up(CONNECTOR), other.up(&edge(2)));
+        let why = Why::of(&hub, &[&third, "--from", &edge(2)]);
+        why.assert_fails("no_community", &[&edge(2)], &["by the mesh file of beijing.edge2 no community has both"]);
+        assert!(why.next().contains("copy the mesh file of this node to beijing.edge2"), "{:#}", why.json);
+        assert!(!why.step("policy").contains("all-edge-nodes"), "{:#}", why.json);
+        other.forget(&third);
+        let _one = other.up(&edge(1));
+        let why = Why::of(&hub, &[&third, "--from", &edge(1)]);
+        why.assert_fails("unannounced_address", &[&edge(1)], &["by the mesh file of beijing.edge1"]);
+        assert!(why.next().contains("the mesh file of beijing.edge1 lacks"), "{:#}", why.json);
+    });
+}
+
+/// Writes an edge's files, and more at the end of its mesh file, and starts it.
+fn up_with(site: &Site, number: usize, change: impl Fn(String) -> String) -> Daemon {
+    let folder = site.mesh.write(&edge(number));
+    let file = folder.join("mesh.toml");
+    let text = fs::read_to_string(&file).expect("mesh.toml");
+    fs::write(&file, change(text)).expect("mesh.toml");
+    let mut daemon = Daemon::spawn(&edge(number), site.edge_host(number), &folder);
+    daemon.wait_ready();
+    daemon
+}
+
+#[test]
+fn a_member_that_the_selector_leaves_out_is_told_by_others_and_by_itself() {
+    in_lab(|lab| {
+        let site = trio(lab);
+        let select = |text: String| {
+            let name = "name = \"beijing.edge1\"\n";
+            text.replace(name, &format!("{name}labels = [\"site=hq\"]\n")) + "\n[selector]\nlabels = [\"site=hq\"]\n"
+        };
+        let (one, two) = (up_with(&site, 1, select), up_with(&site, 2, select));
+        let remedy = "give beijing.edge2 the labels of [selector] (site=hq)";
+        for (asked, target) in [(&one, edge(2)), (&two, edge(1))] {
+            let why = Why::of(asked, &[&target]);
+            why.assert_fails("not_selected", &[asked.name()], &["beijing.edge2 is left out by [selector]"]);
+            assert!(why.next().contains(remedy), "{:#}", why.json);
+        }
+        let told = one.meshd(&["status", &edge(2)]);
+        assert!(!told.is_ok() && told.stderr.contains("beijing.edge2 is left out by [selector]"), "{told}");
+        let text = two.meshd(&["status"]).text();
+        assert!(text.contains("idle, no interface") && !text.contains("UDP port"), "{text}");
+        let text = two.meshd(&["netcheck"]).text();
+        assert!(text.contains("not selected: nothing runs") && !text.contains("UDP is blocked"), "{text}");
+    });
+}
+
+#[test]
+fn who_is_invited_and_has_not_joined_is_told_so_and_until_when() {
+    in_lab(|lab| {
+        let site = trio(lab);
+        let invite = |text: String| {
+            let guest = |name: &str, until: &str| {
+                let key = new_key().public_key();
+                format!("\n[[endpoint]]\nname = {name:?}\npublic_key = \"{key}\"\ninvited_until = {until:?}\n")
+            };
+            text + &guest("beijing.till", "2999-01-01T00:00:00Z") + &guest("beijing.late", "2020-01-01T00:00:00Z")
+        };
+        let one = up_with(&site, 1, invite);
+        let why = Why::of(&one, &["beijing.till"]);
+        why.assert_fails("invited", &["beijing.till"], &["is invited until 2999-01-01T00:00:00Z", "not joined"]);
+        let why = Why::of(&one, &[&edge(2), "--from", "beijing.late"]);
+        why.assert_fails("invited", &[&edge(1)], &["was invited until 2020-01-01T00:00:00Z"]);
+        assert!(why.next().contains("meshd invite beijing.late"), "{:#}", why.json);
+        let text = one.meshd(&["status"]).text();
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        assert!(row("beijing.till").contains(" invited ") && !text.contains("denied"), "{text}");
+        assert!(row("beijing.late").contains("invitation expired"), "{text}");
+        let text = one.meshd(&["status", "till"]).text();
+        assert!(text.contains("beijing.till (edge), invited: it is invited until 2999"), "{text}");
+    });
+}
+
+#[test]
 fn a_wrong_key_is_told_with_the_side_whose_mesh_file_has_it() {
     in_lab(|lab| {
         let site = trio(lab);
@@ -126,6 +222,9 @@ fn a_wrong_key_is_told_with_the_side_whose_mesh_file_has_it() {
                 &["wrong public key of beijing.edge2"],
             );
             Why::of(&two, &[&edge(1)]).assert_fails("own_key_differs", &[&edge(1)], &["mesh file of beijing.edge1"]);
+            // One whose invitation was replaced shows such a key too.
+            let text = one.meshd(&["status"]).text();
+            assert!(text.contains("belongs to no endpoint") && text.contains("`meshd invite` makes another"), "{text}");
         }
         drop(hub);
     });

@@ -50,7 +50,7 @@ fn a_node_that_is_not_selected_knows_it_and_stays_in_its_own_mesh() {
         crate::load(&folder.path().join("meshd.toml")).unwrap()
     };
     let config = load("[selector]\nlabels = [\"on\"]\n");
-    assert!(!config.selected);
+    assert!(!config.selected && config.selector == ["on"]);
     assert_eq!(config.unselected.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["a.one", "a.three"]);
     let members: Vec<_> = config.members.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(members, ["a.one", "a.two"]);

@@ -124,6 +124,9 @@ pub(crate) struct PeerLine {
     /// others.
     #[serde(default)]
     pub(crate) disconnected_seconds: Option<f64>,
+    /// When the invitation of one that has not joined expires, or has: RFC 3339, UTC; absent of members.
+    #[serde(default)]
+    pub(crate) invited_until: Option<String>,
 }
 
 /// How this node looks from outside a NAT.

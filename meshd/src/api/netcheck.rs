@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{LanLine, Outside};
+use super::model::{LanLine, Mode, Outside};
 
 /// `GET /v1/netcheck`; `POST` asks gateways, servers and relays anew before, and does not wait for them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,10 +26,13 @@ pub(crate) struct NetCheck {
     pub(crate) lan: Option<LanLine>,
     /// Every relay of the mesh, by name.
     pub(crate) relays: Vec<RelayLine>,
+    /// Whether the node runs; of one that does not, nothing else is known.
+    #[serde(default)]
+    pub(crate) mode: Mode,
 }
 
 impl NetCheck {
-    /// Of a node that does not run nothing is known.
+    /// Of a node that is not selected nothing is known.
     pub(crate) fn unknown(name: &str) -> Self {
         Self {
             version: 1,
@@ -42,6 +45,7 @@ impl NetCheck {
             outside: Outside::default(),
             lan: None,
             relays: Vec::new(),
+            mode: Mode::NotSelected,
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::text::{NONE, milliseconds, or_none, table};
 use super::{Result, SocketArgs, block_on, print};
 use crate::api::client::call;
-use crate::api::model::{GatewayLine, LanInterfaceLine, LanLine, NatLine, NeighbourLine};
+use crate::api::model::{GatewayLine, LanInterfaceLine, LanLine, Mode, NatLine, NeighbourLine};
 use crate::api::netcheck::{NetCheck, RelayLine};
 use verdict::Verdict;
 
@@ -64,7 +64,11 @@ pub(super) fn main(args: &NetcheckArgs) -> Result {
 }
 
 fn render(verdict: &str, hints: &[String], net: &NetCheck) -> String {
-    let mut out = format!("{verdict}\n\n");
+    let mut out = format!("{verdict}\n");
+    if net.mode == Mode::NotSelected {
+        return out;
+    }
+    out.push('\n');
     for (name, value) in facts(net) {
         let _ = writeln!(out, "  {name:<13}  {value}");
     }

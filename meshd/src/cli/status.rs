@@ -19,7 +19,7 @@ use crate::api::shared::SharedLine;
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
-    /// One peer in full: its name `<cluster>.<node>`, or an address of it
+    /// One peer in full: its name `<cluster>.<node>`, or `<node>` alone where one cluster has it, or an address of it
     name: Option<String>,
     /// Print everything as JSON
     #[arg(long)]
@@ -57,23 +57,27 @@ fn show<T: Serialize + DeserializeOwned>(args: &StatusArgs, path: &str, render: 
 fn render(status: &Status) -> String {
     let node = &status.node;
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{} in mesh {}, {} on {}, UDP port {}, up {}",
-        node.name,
-        node.mesh,
-        node.addresses.join(" "),
-        node.interface,
-        node.port,
-        span(Duration::from_secs(node.uptime_seconds))
-    );
-    if status.mode == Mode::NotSelected {
-        out.push_str("not selected: this machine is not to run the node, so nothing runs\n");
+    match status.mode {
+        Mode::Running => {
+            let _ = writeln!(
+                out,
+                "{} in mesh {}, {} on {}, UDP port {}, up {}\n",
+                node.name,
+                node.mesh,
+                node.addresses.join(" "),
+                node.interface,
+                node.port,
+                span(Duration::from_secs(node.uptime_seconds))
+            );
+            let mut rows = vec![HEAD.map(str::to_owned)];
+            rows.extend(status.peers.iter().map(row));
+            table(&mut out, &rows);
+        }
+        Mode::NotSelected => {
+            let _ = writeln!(out, "{} in mesh {}, idle, no interface\n", node.name, node.mesh);
+            out.push_str("not selected: left out by [selector] of the mesh file, so nothing runs\n");
+        }
     }
-    out.push('\n');
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(status.peers.iter().map(row));
-    table(&mut out, &rows);
     out.push('\n');
     if let Some(relaying) = status.relaying.as_ref().filter(|relaying| relaying.total.rx_datagrams > 0) {
         let _ = writeln!(out, "{}\n", relayed(relaying));
@@ -104,8 +108,13 @@ pub(super) fn health(out: &mut String, all: &[Health]) {
     }
 }
 
-/// A peer's state as people read it; of one that is lost, since when.
+/// A peer's state as people read it; of one that is lost, since when; of one that has not joined, that.
 pub(super) fn peer_state(peer: &PeerLine) -> String {
+    if let Some(until) = &peer.invited_until {
+        // Moments in UTC are in the order of their texts.
+        let is_over = *until <= config::time_text(config::unix_now());
+        return if is_over { "invitation expired" } else { "invited" }.to_owned();
+    }
     peer.disconnected_seconds
         .map_or_else(|| state_text(peer.state).to_owned(), |at| format!("disconnected since {}", ago(at)))
 }
@@ -232,6 +241,27 @@ pub(super) mod tests {
             json["disconnected_seconds"] = json!(12.3);
             assert_eq!(row(&serde_json::from_value(json).unwrap())[2], text);
         }
+    }
+
+    #[test]
+    fn who_has_not_joined_is_invited_until_that_expires() {
+        for (until, text) in [("2999-01-01T00:00:00Z", "invited"), ("2000-01-01T00:00:00Z", "invitation expired")] {
+            let mut json = peer_line();
+            (json["state"], json["invited_until"]) = (json!("denied"), json!(until));
+            assert_eq!(row(&serde_json::from_value(json).unwrap())[2], text);
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_left_out_is_idle_and_has_no_table() {
+        let status: Status = serde_json::from_value(json!({
+            "version": 1, "peers": [], "drops": {}, "health": [], "mode": "not_selected",
+            "node": {"name": "here.one", "mesh": "lab", "public_key": "AgIC", "addresses": ["10.99.0.1"], "port": 0,
+                     "interface": "mesh0", "daemon": "0", "uptime_seconds": 0, "offloads": [], "aes_backend": null}}))
+        .unwrap();
+        let wanted = "here.one in mesh lab, idle, no interface\n\n\
+                      not selected: left out by [selector] of the mesh file, so nothing runs\n\nhealth: good\n";
+        assert_eq!(render(&status), wanted);
     }
 
     #[test]

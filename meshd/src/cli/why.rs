@@ -13,7 +13,7 @@ use crate::api::why::{Mark, WhyReport};
 
 #[derive(Args)]
 pub(super) struct WhyArgs {
-    /// Where to: a name `<cluster>.<node>`, or an address
+    /// Where to: a name `<cluster>.<node>`, or `<node>` alone where one cluster has it, or an address
     #[arg(value_name = "NAME|ADDRESS", value_parser = subject)]
     target: String,
     /// Whose packets: the name of another member, which is asked

@@ -147,7 +147,7 @@ impl Driver {
         self.resolver.renew(endpoints(), |name| self.node.peer_id(name));
         // Before anybody else has a number that is free now: what is still to be said is of those who had it.
         self.drain();
-        self.reporter.renew(settings::node_status(config, &self.facts), &config.members, &gone);
+        self.reporter.renew(settings::node_status(config, &self.facts), config, &gone);
         self.node.handle_invitations(&config.invited, now);
         self.replay_neighbours();
     }

@@ -33,8 +33,8 @@ impl Reporter {
                 None => Err(format!("{wanted} is no address in this mesh, and behind no endpoint")),
             };
         }
-        let peer = wanted.parse().ok().and_then(|name| node.peer_id(&name));
-        peer.ok_or_else(|| self.unknown_name(wanted))
+        let name = self.meant(wanted).ok();
+        name.and_then(|name| node.peer_id(name)).ok_or_else(|| self.no_peer(wanted))
     }
 
     /// One peer in full.

@@ -55,7 +55,7 @@ pub(crate) enum EventKind {
     /// The configuration was read anew.
     #[allow(dead_code, reason = "for whoever reads the configuration anew")]
     Reload,
-    /// Routes are withheld from the machine, or no longer.
+    /// Routes are left out of the machine, or no longer.
     Routes,
 }
 

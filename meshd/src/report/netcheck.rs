@@ -7,6 +7,7 @@ use proto::peer::PeerStatus;
 use proto::time::Instant;
 
 use super::{Reporter, Surroundings, around, paths};
+use crate::api::model::Mode;
 use crate::api::netcheck::{NetCheck, ObservedLine, RelayLine};
 use crate::nat::NatStatus;
 
@@ -34,6 +35,7 @@ impl Reporter {
             outside: around::outside(nat, node.nat_class()),
             lan: surroundings.lan.as_ref().map(|picture| around::lan(picture, node, &node.drops().snapshot())),
             relays: relays.collect(),
+            mode: Mode::Running,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Why packets get to an address, or do not: the core's explanation, the kernel's part in it, and words for both.
 
+mod room;
 mod steps;
 mod story;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod verdict;
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proto::explain::{Explanation, Heard};
 use proto::id::{EndpointName, PeerId};
 use proto::nat::NatClass;
@@ -17,10 +19,11 @@ use proto::stats::DropReason;
 use proto::time::Instant;
 use proto::wire::{MachineView, RouteView, WhyQuestion};
 
+use super::names::Unclear;
 use super::{MeshAddresses, Reporter, paths, shared};
 use crate::api::why::{WhyQuery, WhyReport};
 use crate::host::{Host, Way};
-use story::{Miss, Missing, Story, Tried};
+use story::{Miss, Missing, Role, Story, Tried};
 
 /// Drops that say something of packets between two members. What the network sends and strangers try is none of it.
 const TELLING: [DropReason; 10] = [
@@ -96,27 +99,31 @@ impl Reporter {
 
     /// The address and the sender that a query means.
     fn begin(&self, node: &Node, query: &WhyQuery, now: Instant) -> Result<Inquiry, Missing> {
-        let from = query.from.as_deref().filter(|from| *from != self.node.name);
-        let from = from.map(|name| self.sender(node, name)).transpose()?;
-        Ok(Inquiry::new(self.meant(node, &query.target)?, from, now))
+        let from = query.from.as_deref().map(|wanted| self.sender(node, wanted)).transpose()?.flatten();
+        Ok(Inquiry::new(self.address(&query.target)?, from, now))
     }
 
-    fn sender(&self, node: &Node, name: &str) -> Result<PeerId, Missing> {
-        name.parse().ok().and_then(|name| node.peer_id(&name)).ok_or_else(|| self.miss(node, name, true))
+    /// The member whose packets are meant; `None` for this node.
+    fn sender(&self, node: &Node, wanted: &str) -> Result<Option<PeerId>, Missing> {
+        let name = self.member(wanted, Role::Sender)?;
+        Ok(node.peer_id(name).filter(|_| name.as_str() != self.node.name))
     }
 
-    fn meant(&self, node: &Node, wanted: &str) -> Result<IpAddr, Missing> {
+    fn address(&self, wanted: &str) -> Result<IpAddr, Missing> {
         if let Ok(address) = wanted.parse::<IpAddr>() {
             return Ok(address.to_canonical());
         }
-        let addresses = wanted.parse().ok().and_then(|name| self.addresses.get(&name));
-        addresses.and_then(|all| MeshAddresses::iter(all).next()).ok_or_else(|| self.miss(node, wanted, false))
+        let name = self.member(wanted, Role::Target)?;
+        let address = self.addresses.get(name).and_then(|all| MeshAddresses::iter(all).next());
+        address.ok_or_else(|| Missing::unclear(wanted, Role::Target, Unclear::Nobody(None)))
     }
 
-    fn miss(&self, node: &Node, name: &str, is_sender: bool) -> Missing {
-        let nearest = config::nearest(name, self.addresses.keys().map(EndpointName::as_str)).map(str::to_owned);
-        let miss = if node.leaves_out(name) { Miss::Unselected } else { Miss::Unknown { nearest } };
-        Missing { name: name.to_owned(), is_sender, miss }
+    fn member(&self, wanted: &str, role: Role) -> Result<&EndpointName, Missing> {
+        let name = self.meant(wanted).map_err(|unclear| Missing::unclear(wanted, role, unclear))?;
+        match self.absent.reason(name) {
+            Some(absence) => Err(Missing { name: name.to_string(), role, miss: Miss::Absent(absence) }),
+            None => Ok(name),
+        }
     }
 
     fn story(&self, node: &Node, host: &Host, query: &WhyQuery, told: Explanation, way: Way, now: Instant) -> Story {
@@ -133,6 +140,7 @@ impl Reporter {
             mesh: self.node.mesh.clone(),
             interface: self.node.interface.clone(),
             communities: [&sender, receiver.as_ref().unwrap_or(&sender)].map(|name| self.communities_of(name)),
+            room: told.nearest.and_then(|nearest| self.room(node, nearest, told.address)),
             nearest: told.nearest.map(|(net, id)| (net.to_string(), id.map_or_else(|| self.node.name.clone(), name))),
             shared: shared.into_iter().find(|line| Some(&line.prefix) == prefix.as_ref()),
             note: told.prefix.and_then(|prefix| host.note_of(prefix)).map(ToString::to_string),
@@ -165,6 +173,14 @@ impl Reporter {
             None => address.to_string(),
         };
         status.map(|status| status.candidates.iter().map(place).collect()).unwrap_or_default()
+    }
+
+    /// What who has the nearest prefix may announce to have the address too.
+    fn room(&self, node: &Node, (nearest, owner): (IpNet, Option<PeerId>), address: IpAddr) -> Option<IpNet> {
+        let owner = owner.map_or(Some(self.node.name.as_str()), |id| node.peer_name(id).map(EndpointName::as_str))?;
+        let hosts = self.addresses.iter().flat_map(|(name, all)| all.iter().map(|ip| (name.as_str(), ip.into())));
+        let behind = self.subnets.iter().flat_map(|(name, all)| all.iter().map(|net| (name.as_str(), *net)));
+        room::beside(nearest, owner, address, hosts.chain(behind))
     }
 
     fn is_own(&self, address: IpAddr) -> bool {

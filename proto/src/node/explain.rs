@@ -89,12 +89,6 @@ impl Node {
         self.owner_of(address).is_some_and(|id| !self.direct_gateways(id).is_empty())
     }
 
-    /// Whether this node leaves out an endpoint of the mesh file.
-    #[must_use]
-    pub fn leaves_out(&self, name: &str) -> bool {
-        self.settings.unselected.iter().any(|unselected| unselected.as_str() == name)
-    }
-
     fn blank(&self, inquiry: &Inquiry, target: Option<PeerId>, now: Instant) -> Explanation {
         let routes = &self.table.routes;
         let prefix = routes.covering(inquiry.address).map(|(net, _)| net);

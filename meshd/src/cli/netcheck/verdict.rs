@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::api::model::Mode;
 use crate::api::netcheck::NetCheck;
 
 /// One sentence for a person, and what could be done.
@@ -28,6 +29,10 @@ enum Stand {
 
 /// Judges what was found. `class` is the NAT's, where the daemon knows it.
 pub(super) fn of(net: &NetCheck, class: Option<&str>) -> Verdict {
+    if net.mode == Mode::NotSelected {
+        let text = "not selected: nothing runs, so nothing is known";
+        return Verdict { text: text.to_owned(), hints: Vec::new() };
+    }
     let stand = stand(net, class);
     Verdict { text: text(net, stand), hints: hints(net, stand) }
 }
@@ -150,6 +155,15 @@ mod tests {
         }
         assert_eq!(stand(&net(&[("a.b", "198.51.100.1:40001")]), Some("random")), Stand::ManyPorts);
         assert_eq!(stand(&net(&[]), Some("open")), Stand::Open);
+    }
+
+    #[test]
+    fn of_a_node_that_is_not_selected_nothing_is_said_of_udp() {
+        let mut idle = net(&[]);
+        (idle.udp, idle.mode) = (None, Mode::NotSelected);
+        let verdict = of(&idle, None);
+        assert!(verdict.text.starts_with("not selected: nothing runs") && verdict.hints.is_empty(), "{verdict:?}");
+        assert_eq!(super::super::render(&verdict.text, &verdict.hints, &idle), format!("{}\n", verdict.text));
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Story {
         match near.route {
             RouteView::Own => format!("{address} is {}'s own address", self.sender),
             RouteView::Behind => format!("{address} is behind {} itself", self.sender),
+            RouteView::Nobody if self.sender != self.own => format!("no member announces {address} by its mesh file"),
             RouteView::Nobody => match &self.nearest {
                 Some((net, name)) => format!("no member announces {address}; the nearest is {net}, of {name}"),
                 None => format!("no member announces {address}"),
@@ -104,10 +105,15 @@ impl Story {
 
     fn policy(&self, near: &View) -> String {
         let [ours, theirs] = &self.communities;
-        let common: Vec<&str> = ours.iter().filter(|name| theirs.contains(name)).map(String::as_str).collect();
+        let common = self.common();
+        // What this node's mesh file says decides nothing elsewhere.
+        let is_ours = self.sender == self.own;
         match near.policy {
-            PolicyView::Community if common.is_empty() => "they share a community".to_owned(),
+            PolicyView::Community if !is_ours || common.is_empty() => "they share a community".to_owned(),
             PolicyView::Community => format!("both are in {}", common.join(", ")),
+            PolicyView::NoCommunity if !is_ours => {
+                format!("by its mesh file no community has both {} and {}", self.sender, self.to())
+            }
             PolicyView::OwnConnector => "one is the connector of the other's cluster".to_owned(),
             PolicyView::Neighbour => "they hear each other on a LAN whose token counts as a community".to_owned(),
             PolicyView::NoCommunity => format!(

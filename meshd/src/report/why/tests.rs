@@ -3,11 +3,13 @@
 use insta::assert_snapshot;
 use proto::explain::{Cause, Explanation, Heard, Helper};
 use proto::id::PeerId;
+use proto::invitation::UnixTime;
 use proto::wire::{
     KeyView, MachineView, PathView, PolicyView, RouteView, SelectionView, SessionView, TroubleView, View,
 };
 
-use super::story::{Miss, Missing, Story, Tried};
+use super::super::names::{Absence, Unclear};
+use super::story::{Miss, Missing, Role, Story, Tried};
 use crate::api::shared::{OwnerLine, SharedLine};
 use crate::api::why::{WhyQuery, WhyReport};
 use crate::host::Way;
@@ -47,6 +49,7 @@ fn story(near: View) -> Story {
         receiver: Some("there.two".to_owned()),
         communities: [names(&["tills", "cameras"]), names(&["tills"])],
         nearest: None,
+        room: None,
         shared: None,
         way: Way::Mesh,
         note: None,
@@ -117,7 +120,8 @@ fn packets_that_get_through() {
     Decides here.one path: direct 192.0.2.2:6374, round trip 12.3 ms
     Ok there.two policy: it lets here.one in
     Ok there.two machine: the packet is for itself
-    = packets from this node reach there.two directly
+    = packets from this node reach the machine of there.two directly
+    > on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
     let mut relayed = story(View { path: PathView::Relay, mtu: 1300, ..near() });
     relayed.path = Some("relay hub.connector".to_owned());
@@ -134,8 +138,9 @@ fn packets_that_get_through() {
     Unknown here.one path: the NAT before this node is random
     Unknown here.one drops: 3 forged_source meanwhile, of whatever peer
     Unknown there.two answer: does not answer such questions
-    = packets from this node reach there.two through a relay; those over 1300 bytes are answered "too big"
+    = packets from this node reach the machine of there.two through a relay; those over 1300 bytes are answered "too big"
     > meshd ping there.two --until-direct    # whether a direct way opens
+    on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
     assert_snapshot!(told(&story(View { path: PathView::Tls, ..near() })), @r#"
     reachable_tls true []
@@ -147,8 +152,9 @@ fn packets_that_get_through() {
     Unknown here.one path: the NAT before this node is random
     Ok there.two policy: it lets here.one in
     Ok there.two machine: the packet is for itself
-    = packets from this node reach there.two through a relay over TLS
+    = packets from this node reach the machine of there.two through a relay over TLS
     > meshd ping there.two --until-direct    # whether a direct way opens
+    on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
     assert_snapshot!(told(&story(View { path: PathView::Lan, ..near() })), @r#"
     reachable_lan true []
@@ -159,7 +165,8 @@ fn packets_that_get_through() {
     Decides here.one path: direct 192.0.2.2:6374, round trip 12.3 ms
     Ok there.two policy: it lets here.one in
     Ok there.two machine: the packet is for itself
-    = packets from this node reach there.two on the LAN
+    = packets from this node reach the machine of there.two on the LAN
+    > on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
     let mut shared = story(near());
     shared.told.prefix = Some("10.99.0.0/24".parse().unwrap());
@@ -189,37 +196,67 @@ fn packets_that_get_through() {
     Decides here.one path: direct 192.0.2.2:6374, round trip 12.3 ms
     Ok there.two policy: it lets here.one in
     Ok there.two machine: the packet is for itself
-    = packets from this node reach there.two directly
+    = packets from this node reach the machine of there.two directly
+    > on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
 }
 
 #[test]
 fn names_and_addresses_that_mean_nobody() {
     let query = WhyQuery::parse("target=there.tow").unwrap();
-    let missing =
-        |is_sender, miss| text(&Missing { name: "there.tow".to_owned(), is_sender, miss }.report(&query, "here.one"));
-    assert_snapshot!(missing(false, Miss::Unknown { nearest: Some("there.two".to_owned()) }), @r#"
+    let missing = |role, miss| text(&Missing { name: "there.tow".to_owned(), role, miss }.report(&query, "here.one"));
+    let unclear = |role, unclear| missing(role, Miss::Unclear(unclear));
+    let absent = |absence| missing(Role::Target, Miss::Absent(absence));
+    assert_snapshot!(unclear(Role::Target, Unclear::Nobody(Some("there.two".to_owned()))), @r#"
     unknown_name false ["here.one"]
     Fails here.one target: the mesh file of this node has no endpoint there.tow
     = the mesh file of this node has no endpoint there.tow
     > meshd why there.two    # if that was meant
+    if another node's mesh file has there.tow: copy that file to this node, then meshd reload
     "#);
-    assert_snapshot!(missing(true, Miss::Unknown { nearest: None }), @r#"
+    assert_snapshot!(unclear(Role::Sender, Unclear::Nobody(None)), @r#"
     unknown_sender false ["here.one"]
     Fails here.one target: the mesh file of this node has no endpoint there.tow
     = the mesh file of this node has no endpoint there.tow
     > meshd status    # the names that there are
+    if another node's mesh file has there.tow: copy that file to this node, then meshd reload
     "#);
-    assert_snapshot!(missing(false, Miss::Unselected), @r#"
+    let several = ["here.two", "there.two"].map(str::to_owned).into();
+    assert_snapshot!(unclear(Role::Sender, Unclear::Several(several)), @r#"
+    unknown_sender false ["here.one"]
+    Fails here.one target: there.tow may be here.two or there.two
+    = there.tow may be here.two or there.two
+    > meshd why there.tow --from here.two
+    "#);
+    assert_snapshot!(absent(Absence::LeftOut(vec!["site=hq".to_owned()])), @r#"
     not_selected false ["here.one"]
-    Fails here.one target: the mesh file has there.tow, and this node's selection leaves it out
-    = the mesh file has there.tow, and this node's selection leaves it out
-    > let the selection in meshd.toml of here.one take there.tow in
+    Fails here.one target: there.tow is left out by [selector] of the mesh file
+    = there.tow is left out by [selector] of the mesh file
+    > in the mesh file, give there.tow the labels of [selector] (site=hq), then meshd reload
+    "#);
+    assert_snapshot!(absent(Absence::Invited(UnixTime(1_795_348_800))), @r#"
+    invited false ["there.tow"]
+    Fails here.one target: there.tow is invited until 2026-11-22T12:00:00Z, and has not joined
+    = there.tow is invited until 2026-11-22T12:00:00Z, and has not joined
+    > on the machine that is to be there.tow: meshd join INVITATION
+    "#);
+    assert_snapshot!(absent(Absence::Expired(UnixTime(1_795_348_800))), @r#"
+    invited false ["here.one"]
+    Fails here.one target: there.tow was invited until 2026-11-22T12:00:00Z, and has not joined
+    = there.tow was invited until 2026-11-22T12:00:00Z, and has not joined
+    > meshd invite there.tow    # makes another
     "#);
     let mut nobody = story(View { route: RouteView::Nobody, ..View::default() });
     nobody.receiver = None;
     nobody.wanted = "10.99.0.2".to_owned();
     nobody.nearest = Some(("10.99.0.0/31".to_owned(), "there.connector".to_owned()));
+    assert_snapshot!(told(&nobody), @r#"
+    unannounced_address false ["here.one"]
+    Fails here.one target: no member announces 10.99.0.2; the nearest is 10.99.0.0/31, of there.connector
+    = no member announces 10.99.0.2, by the mesh file of here.one
+    > in the mesh file, at the endpoint of the gateway before it: subnets = [ "PREFIX" ]
+    "#);
+    nobody.room = Some("10.99.0.0/24".parse().unwrap());
     assert_snapshot!(told(&nobody), @r#"
     unannounced_address false ["here.one"]
     Fails here.one target: no member announces 10.99.0.2; the nearest is 10.99.0.0/31, of there.connector
@@ -242,8 +279,8 @@ fn packets_that_do_not_leave() {
     no_community false ["here.one", "there.two"]
     Ok here.one target: 10.99.0.2 is there.two
     Fails here.one policy: no community has both: here.one is in tills, there.two is in none
-    = no community has both here.one and there.two, so neither lets the other in
-    > in the mesh file of both:
+    = by the mesh file of this node no community has both here.one and there.two
+    > in the mesh file of here.one, and in that of there.two if it has none either:
       [[community]]
       name = "NAME"
       members = [ "here.one", "there.two" ]
@@ -257,7 +294,7 @@ fn packets_that_do_not_leave() {
     Ok here.one policy: both are in tills
     Fails here.one machine: the kernel sends 10.99.0.2 by docker0, not into mesh0 (route 10.99.0.0/24 to there.two left out)
     = this machine's own route for 10.99.0.2, by docker0, wins over the mesh's
-    > on here.one: ip route get 10.99.0.2
+    > on here.one: remove or move that route; or give there.two another address in the mesh file
     "#);
     let mut missing = story(View { machine: MachineView::RouteMissing, ..near() });
     missing.way = Way::Nowhere("Network is unreachable".to_owned());
@@ -335,7 +372,7 @@ fn handshakes_without_an_answer_that_this_node_can_explain() {
     Ok here.one machine: the kernel sends it into the mesh
     Fails here.one session: no answer: 4 handshakes in 4 s, to 192.0.2.2:6374
     = there.two does not answer this node, and nobody could be asked about it: it is down, UDP is blocked on the way, its address is wrong, or one mesh file has a wrong key, community or mesh name
-    > on there.two: meshd why here.one
+    > on there.two: meshd status; meshd doctor
     "#);
     assert_snapshot!(told(&story(View { session: SessionView::Lost, ..silent() })), @r#"
     lost false []
@@ -344,7 +381,7 @@ fn handshakes_without_an_answer_that_this_node_can_explain() {
     Ok here.one machine: the kernel sends it into the mesh
     Fails here.one session: it was up, and nothing answers any more: 4 handshakes in 4 s, to 192.0.2.2:6374
     = the session with there.two was up, and nothing comes from it any more
-    > on there.two: meshd why here.one
+    > on there.two: meshd status; meshd doctor
     "#);
 }
 
@@ -383,7 +420,7 @@ fn handshakes_without_an_answer_that_others_explain() {
     Ok there.connector session: it has a session with there.two
     Fails there.connector answer: there.two says: its mesh file has another key of here.one, or none, and it leaves some members of the mesh file out
     = the mesh file of there.two has a wrong public key of here.one, or none
-    > on there.two: let the selection in meshd.toml take here.one in, or correct its key in the mesh file
+    > in the mesh file of there.two: give here.one the labels of [selector], or correct its public_key
     "#);
     assert_snapshot!(of(View { policy: PolicyView::NoCommunity, ..far() }), @r#"
     denied_there false ["there.two"]
@@ -429,7 +466,7 @@ fn handshakes_without_an_answer_that_others_explain() {
     Fails here.one session: no answer: 4 handshakes in 4 s, to 192.0.2.2:6374
     Ok there.connector session: there.two does not answer it either
     = there.two answers neither this node nor there.connector: it is down, or cut off
-    > on there.two: meshd why here.one
+    > on there.two: meshd status; meshd doctor
     "#);
 }
 
@@ -500,12 +537,13 @@ fn packets_of_another_member() {
     assert_snapshot!(of(Heard::Says(View { session: SessionView::Up, ..near() })), @r#"
     reachable_direct true []
     Ok far.three target: 10.99.0.2 is there.two
-    Ok far.three policy: both are in tills
+    Ok far.three policy: they share a community
     Ok far.three machine: the kernel sends it into the mesh
     Ok far.three session: up
     Decides far.three path: direct, round trip 12.3 ms
     Unknown there.two answer: cannot be asked: no session
-    = packets from far.three reach there.two directly
+    = packets from far.three reach the machine of there.two directly
+    > on there.two: meshd doctor    # where nothing answers all the same: its own firewall was not asked
     "#);
     assert_snapshot!(of(Heard::Unreached), @r#"
     sender_unreached false ["far.three"]
@@ -530,6 +568,44 @@ fn packets_of_another_member() {
     Fails far.three target: far.three does not tell this node of others
     = far.three does not let this node in, and tells it nothing of others
     > meshd why far.three
+    "#);
+}
+
+/// Packets of another member, whose mesh file is another than this node's.
+fn by_another_file(near: View) -> Story {
+    let mut story = story(near);
+    story.sender = "far.three".to_owned();
+    (story.told.from, story.told.far, story.path) = (Some(PeerId(3)), Heard::NotAsked, None);
+    story
+}
+
+#[test]
+fn what_the_senders_mesh_file_lacks_is_not_said_of_this_nodes() {
+    let denied = View { policy: PolicyView::NoCommunity, session: SessionView::Idle, ..near() };
+    assert_snapshot!(told(&by_another_file(denied)), @r#"
+    no_community false ["far.three"]
+    Ok far.three target: 10.99.0.2 is there.two
+    Fails far.three policy: by its mesh file no community has both far.three and there.two
+    = by the mesh file of far.three no community has both far.three and there.two
+    > copy the mesh file of this node to far.three, then meshd reload there: by it both are in tills
+    "#);
+    let mut neither = by_another_file(denied);
+    neither.communities = Default::default();
+    assert_snapshot!(told(&neither), @r#"
+    no_community false ["far.three", "there.two"]
+    Ok far.three target: 10.99.0.2 is there.two
+    Fails far.three policy: by its mesh file no community has both far.three and there.two
+    = by the mesh file of far.three no community has both far.three and there.two
+    > in the mesh file of far.three, and in that of there.two if it has none either:
+      [[community]]
+      name = "NAME"
+      members = [ "far.three", "there.two" ]
+    "#);
+    assert_snapshot!(told(&by_another_file(View { route: RouteView::Nobody, ..View::default() })), @r#"
+    unannounced_address false ["far.three"]
+    Fails far.three target: no member announces 10.99.0.2 by its mesh file
+    = no member announces 10.99.0.2, by the mesh file of far.three
+    > the mesh file of far.three lacks 10.99.0.2 of there.two: copy that of this node there, then meshd reload there
     "#);
 }
 

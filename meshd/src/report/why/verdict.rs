@@ -1,7 +1,7 @@
 //! The one sentence that says what decides, and what to do about it.
 
 use proto::explain::Cause;
-use proto::wire::SelectionView;
+use proto::wire::{PolicyView, SelectionView};
 
 use super::story::Story;
 use crate::host::Way;
@@ -17,10 +17,12 @@ impl Story {
             String::new()
         };
         match cause {
-            Cause::ReachableLan => format!("packets from {of} reach {to} on the LAN{narrow}"),
-            Cause::ReachableDirect => format!("packets from {of} reach {to} directly{narrow}"),
-            Cause::ReachableRelay => format!("packets from {of} reach {to} through a relay{narrow}"),
-            Cause::ReachableTls => format!("packets from {of} reach {to} through a relay over TLS{narrow}"),
+            Cause::ReachableLan => format!("packets from {of} reach the machine of {to} on the LAN{narrow}"),
+            Cause::ReachableDirect => format!("packets from {of} reach the machine of {to} directly{narrow}"),
+            Cause::ReachableRelay => format!("packets from {of} reach the machine of {to} through a relay{narrow}"),
+            Cause::ReachableTls => {
+                format!("packets from {of} reach the machine of {to} through a relay over TLS{narrow}")
+            }
             Cause::OwnAddress => format!("{address} is {of}'s own, or behind it: the mesh has no part in it"),
             Cause::SenderDenied => format!("{of} cannot be asked: policy keeps it from this node"),
             Cause::SenderUnreached => format!("{of} cannot be asked: this node has no session with it"),
@@ -28,7 +30,7 @@ impl Story {
             Cause::SenderWithholds => format!("{of} does not let this node in, and tells it nothing of others"),
             Cause::Unannounced => format!("no member announces {address}, by the mesh file of {}", self.sender),
             Cause::NoCommunity => {
-                format!("no community has both {} and {to}, so neither lets the other in", self.sender)
+                format!("by the mesh file of {of} no community has both {} and {to}", self.sender)
             }
             Cause::RouteShadowed => match &self.way {
                 Way::By(interface) if self.sender == self.own => {
@@ -87,24 +89,33 @@ impl Story {
         let v6 = self.told.address.is_ipv6();
         let again = |at: &str, target: &str| format!("on {at}: meshd why {target}");
         Some(match cause {
-            Cause::ReachableLan | Cause::ReachableDirect => return None,
+            Cause::ReachableLan | Cause::ReachableDirect => self.firewall(),
             Cause::ReachableRelay | Cause::ReachableTls => {
-                format!("meshd ping {to} --until-direct    # whether a direct way opens")
+                format!("meshd ping {to} --until-direct    # whether a direct way opens\n{}", self.firewall())
             }
             Cause::OwnAddress => format!("ip route get {}", self.told.address),
             Cause::SenderDenied | Cause::SenderSilent => again(sender, &self.wanted),
             Cause::SenderUnreached | Cause::SenderWithholds => format!("meshd why {sender}"),
-            Cause::Unannounced => {
-                let owner = self.nearest.as_ref().map_or("its gateway", |(_, name)| name);
-                let length = if v6 { 64 } else { 24 };
-                format!(
-                    "in the mesh file, at the endpoint {owner}: subnets = [ \"{}/{length}\" ]",
-                    self.network(length)
-                )
+            Cause::Unannounced => self.announcement(cause),
+            Cause::NoCommunity if self.lacks_ours(cause) => format!(
+                "copy the mesh file of this node to {sender}, then meshd reload there: by it both are in {}",
+                self.common().join(", ")
+            ),
+            Cause::NoCommunity if self.told.far.view().is_some_and(|far| far.policy == PolicyView::NoCommunity) => {
+                format!("in the mesh file of both:{}", self.stanza())
             }
-            Cause::NoCommunity => format!("in the mesh file of both:{}", self.stanza()),
+            Cause::NoCommunity => {
+                format!("in the mesh file of {sender}, and in that of {to} if it has none either:{}", self.stanza())
+            }
             Cause::DeniedThere => format!("in the mesh file of {to}:{}", self.stanza()),
-            Cause::RouteShadowed | Cause::RouteMissing => format!("on {sender}: ip route get {}", self.told.address),
+            Cause::RouteShadowed => {
+                let instead = match self.told.prefix {
+                    Some(net) if net.prefix_len() < net.max_prefix_len() => format!("narrow {net} of {to}"),
+                    Some(_) | None => format!("give {to} another address"),
+                };
+                format!("on {sender}: remove or move that route; or {instead} in the mesh file")
+            }
+            Cause::RouteMissing => format!("on {sender}: ip route get {}", self.told.address),
             Cause::NoPlace => format!(
                 "in the mesh file, at the endpoint {to} or {sender}: public_addresses = [ \"ADDRESS\" ]; or add a connector \
                  that both can dial"
@@ -118,7 +129,7 @@ impl Story {
                 let told = self.told.helper.and_then(|helper| helper.far).or(self.told.far.view());
                 if told.is_some_and(|view| view.selection == SelectionView::Some) {
                     format!(
-                        "on {to}: let the selection in meshd.toml take {sender} in, or correct its key in the mesh file"
+                        "in the mesh file of {to}: give {sender} the labels of [selector], or correct its public_key"
                     )
                 } else if *sender == self.own {
                     format!("in the mesh file of {to}, at the endpoint {sender}: public_key = \"{}\"", self.own_key)
@@ -135,7 +146,9 @@ impl Story {
                     self.mesh
                 )
             }
-            Cause::UnansweredAlive | Cause::PeerDown | Cause::Unanswered | Cause::Lost => again(to, sender),
+            Cause::UnansweredAlive => again(to, sender),
+            // What runs there may not know this node, or not run.
+            Cause::PeerDown | Cause::Unanswered | Cause::Lost => format!("on {to}: meshd status; meshd doctor"),
             Cause::ForwardingOff => {
                 let key = if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
                 format!("on {to}: sysctl -w {key}=1")
@@ -150,8 +163,26 @@ impl Story {
         format!("\n  [[community]]\n  name = \"NAME\"\n  members = [ {:?}, {:?} ]", self.sender, self.to())
     }
 
-    fn network(&self, length: u8) -> String {
-        ipnet::IpNet::new(self.told.address, length).map_or_else(|_| String::new(), |net| net.network().to_string())
+    /// Who lets in is told; whether the machine there drops the packet all the same is not.
+    fn firewall(&self) -> String {
+        format!(
+            "on {}: meshd doctor    # where nothing answers all the same: its own firewall was not asked",
+            self.to()
+        )
+    }
+
+    /// What makes an address known that nobody announces.
+    fn announcement(&self, cause: Cause) -> String {
+        if self.lacks_ours(cause) {
+            let (sender, to, address) = (&self.sender, self.to(), self.told.address);
+            return format!(
+                "the mesh file of {sender} lacks {address} of {to}: copy that of this node there, then meshd reload there"
+            );
+        }
+        match self.room.zip(self.nearest.as_ref()) {
+            Some((net, (_, owner))) => format!("in the mesh file, at the endpoint {owner}: subnets = [ \"{net}\" ]"),
+            None => "in the mesh file, at the endpoint of the gateway before it: subnets = [ \"PREFIX\" ]".to_owned(),
+        }
     }
 
     fn unresolved_host(&self) -> &str {
