@@ -1,20 +1,41 @@
 //! Reads a configuration file into a text.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
 use crate::error::Problem;
+use crate::owner::is_anothers;
 use crate::source::{Place, Source};
 
 /// Largest file in bytes: a mesh of 10,000 endpoints has about 4 MiB; beyond this it is the wrong file.
 const LARGEST: u64 = 64 << 20;
 
-/// Reads a file whole.
+/// Reads a regular file whole. In a folder of another user root follows no link, by which that user would choose what is read.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let link = if is_anothers(folder) { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+    // O_NONBLOCK: opening a pipe in place of the file must not hang.
+    let file = OpenOptions::new().read(true).custom_flags((link | OFlag::O_NONBLOCK).bits()).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::ELOOP as i32 && !link.is_empty() => {
+            io::Error::other("it is a link in another user's folder")
+        }
+        _ => error,
+    })?;
+    let facts = file.metadata()?;
+    if facts.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !facts.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 64 MiB"));
     }
@@ -48,5 +69,35 @@ pub(crate) fn cause(error: &io::Error) -> String {
         "it is a folder".to_owned()
     } else {
         error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{chown, symlink};
+
+    #[test]
+    fn only_regular_files_are_read_and_a_pipe_does_not_hang() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        assert_eq!(cause(&read(&pipe).unwrap_err()), "it is not a regular file");
+        assert_eq!(cause(&read(dir.path()).unwrap_err()), "it is a folder");
+        assert_eq!(cause(&read(&dir.path().join("none")).unwrap_err()), "no such file");
+    }
+
+    #[test]
+    fn a_link_is_followed_but_not_by_root_in_a_folder_of_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::write(&real, "text").unwrap();
+        symlink(&real, &link).unwrap();
+        assert_eq!(read(&link).unwrap(), b"text");
+        // Who has no second user has no folder of another.
+        if nix::unistd::geteuid().is_root() && chown(dir.path(), Some(6374), Some(6374)).is_ok() {
+            assert_eq!(cause(&read(&link).unwrap_err()), "it is a link in another user's folder");
+            assert_eq!(read(&real).unwrap(), b"text");
+        }
     }
 }
