@@ -192,11 +192,10 @@ pub(crate) struct Parts {
 /// Reads the two files, and notes what every key came to where there is room for `notes`.
 pub(crate) fn read(path: &Path, keys: Keys, notes: Option<Vec<Setting>>) -> Result<Parts, Problems> {
     let bytes = file::read(path).map_err(|error| {
-        let help = match error.kind() {
-            ErrorKind::NotFound => {
-                "make one: `meshd init --mesh NAME`, or `meshd join` with an invitation; or name it: --config"
-            }
-            _ => "name the right file",
+        let help = if error.kind() == ErrorKind::NotFound {
+            "make one: `meshd init --mesh NAME`, or `meshd join` with an invitation; or name it: --config"
+        } else {
+            "name the right file"
         };
         Problem::of_file(path, format!("cannot read it: {}", file::cause(&error)), Some(help.to_owned()))
     })?;
