@@ -277,7 +277,7 @@ mod tests {
     fn pasting_ends_with_the_invitation_be_it_broken_into_lines() {
         let text = invitation().to_text();
         let (first, second) = text.split_at(40);
-        for given in [format!("\n{}\nrest", *text), format!("{first}\n{second}\nrest"), format!("{}", *text)] {
+        for given in [format!("\n{}\nrest", *text), format!("{first}\n{second}\nrest"), text.to_string()] {
             let read = pasted(given.as_bytes()).unwrap();
             assert!(Invitation::parse(&read).is_ok() && !read.contains("rest"), "{given}");
         }
