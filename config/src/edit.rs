@@ -14,6 +14,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value
 use crate::error::Problems;
 use crate::invite::time_text;
 use crate::load::{parse_mesh, parse_node};
+use crate::owner::is_anothers;
 
 /// A file with the tables of a mesh in it: a mesh file, or a `meshd.toml`.
 pub struct MeshFile {
@@ -60,9 +61,12 @@ impl MeshFile {
     pub fn open(node: &Path, mesh: Option<&Path>) -> Result<Self, EditError> {
         let path = mesh.unwrap_or(node);
         let io = |source| EditError::Io { path: path.to_owned(), source };
-        // A link stays one: what it leads to is replaced.
-        let path = path.canonicalize().map_err(io)?;
-        let text = fs::read_to_string(&path).map_err(|source| EditError::Io { path: path.clone(), source })?;
+        // A link stays one: what it leads to is replaced. In another user's folder there must be none.
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let path = if is_anothers(folder) { path.to_owned() } else { path.canonicalize().map_err(io)? };
+        let io = |source| EditError::Io { path: path.clone(), source };
+        let text =
+            String::from_utf8(crate::file::read(&path).map_err(io)?).map_err(|_| EditError::Syntax(path.clone()))?;
         let document = text.parse().map_err(|_| EditError::Syntax(path.clone()))?;
         Ok(Self { path, document, is_node: mesh.is_none() })
     }
@@ -220,7 +224,7 @@ fn addresses_value(addresses: &[IpAddr]) -> Item {
 /// Writes a new file beside it and renames that: whoever reads sees the one or the other, and so does the next start after a
 /// power cut.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let before = fs::metadata(path)?;
+    let before = fs::symlink_metadata(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
@@ -229,8 +233,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(text.as_bytes())?;
-        fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o7777))?;
+        keep_owner(&file, &before)?;
+        file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o777))?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
@@ -239,6 +243,19 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         let _gone = fs::remove_file(&fresh);
     }
     written
+}
+
+/// Gives the new file the owner of the one before, as far as this user may: the packaged daemon may not call chown(2) at all, and
+/// what it replaces is its own.
+fn keep_owner(file: &File, before: &fs::Metadata) -> io::Result<()> {
+    let facts = file.metadata()?;
+    if (facts.uid(), facts.gid()) == (before.uid(), before.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(before.uid()), Some(before.gid())) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
+    }
 }
 
 #[cfg(test)]

@@ -52,8 +52,8 @@ pub use model::{
     RelayConfig, ReloadConfig, SessionConfig, StateConfig,
 };
 pub use note::{Origin, Setting, Value};
-pub use outline::Outline;
-pub use owner::give_to_owner;
+pub use outline::{Outline, key_file};
+pub use owner::{give_to_owner, is_anothers};
 pub use rate::{Rate, RateError};
 pub use reload::{Baseline, Changes, Class, Key, Tally, class};
 pub use show::{Extent, Shown, show};

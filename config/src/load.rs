@@ -1,5 +1,6 @@
 //! Reads `meshd.toml`, the mesh and the keys, and holds them against each other.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -192,11 +193,12 @@ pub(crate) struct Parts {
 /// Reads the two files, and notes what every key came to where there is room for `notes`.
 pub(crate) fn read(path: &Path, keys: Keys, notes: Option<Vec<Setting>>) -> Result<Parts, Problems> {
     let bytes = file::read(path).map_err(|error| {
-        Problem::of_file(
-            path,
-            format!("cannot read it: {}", file::cause(&error)),
-            Some("name the right file".to_owned()),
-        )
+        let help = if error.kind() == ErrorKind::NotFound {
+            "make one: `meshd init --mesh NAME`, or `meshd join` with an invitation; or name it: --config"
+        } else {
+            "name the right file"
+        };
+        Problem::of_file(path, format!("cannot read it: {}", file::cause(&error)), Some(help.to_owned()))
     })?;
     let text = file::text(path, bytes)?;
     let mut reader = Reader::new(path, &text);

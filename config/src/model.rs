@@ -64,7 +64,7 @@ pub struct Config {
     pub invited: Vec<Invited>,
     /// Every file that was read: `meshd.toml`, the mesh file where there is one, then the keys.
     pub files: Vec<PathBuf>,
-    /// What is legal but odd, each with its place, for the log and for `meshd check`.
+    /// What is legal but odd, each with its place, for the log and for `meshd config check`.
     pub warnings: Vec<String>,
 }
 

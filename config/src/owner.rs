@@ -25,6 +25,12 @@ pub fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
         .or_else(|error| if unknown(&error) { Ok(()) } else { Err(error) })
 }
 
+/// Whether this is root and `folder` another user's, who may put there what he likes.
+#[must_use]
+pub fn is_anothers(folder: &Path) -> bool {
+    nix::unistd::geteuid().is_root() && fs::metadata(folder).is_ok_and(|facts| facts.uid() != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use proto::id::EndpointName;
+use proto::invitation::Invited;
 use proto::member::{Community, Members};
 
 use crate::model::{Config, ReloadConfig};
@@ -102,6 +103,8 @@ pub struct Changes {
     pub endpoints: Tally,
     /// Communities of the mesh.
     pub communities: Tally,
+    /// Invitations into the mesh.
+    pub invitations: Tally,
     /// Keys that take effect with a reload.
     pub hot: Vec<Key>,
     /// Keys that take effect with the next start.
@@ -120,11 +123,12 @@ impl Changes {
     /// What takes effect with a reload, a line for each.
     #[must_use]
     pub fn hot_lines(&self) -> Vec<String> {
-        let tallies = [("endpoints", self.endpoints), ("communities", self.communities)];
+        let invitations = ("invitations", self.invitations);
+        let tallies = [("endpoints", self.endpoints), ("communities", self.communities), invitations];
         let tallies = tallies.iter().filter(|(_, tally)| !tally.is_zero());
         let mut lines: Vec<String> = tallies.map(|(what, tally)| format!("{what}: {tally}")).collect();
         if self.is_mesh_other && lines.is_empty() {
-            lines.push("order, selection or invitations of the mesh".to_owned());
+            lines.push("order or selection of the mesh".to_owned());
         }
         lines.extend(self.hot.iter().map(Key::to_string));
         lines
@@ -167,7 +171,8 @@ impl Baseline {
         changes.is_mesh_other = self.members.all != all(new);
         if changes.is_mesh_other {
             changes.endpoints = self.members.endpoints(&new.members, was_known);
-            changes.communities = self.members.communities(&new.members);
+            changes.communities = tally(&self.members.communities, new.members.communities.iter().map(named));
+            changes.invitations = tally(&self.members.invited, new.invited.iter().map(invited));
         }
         changes
     }
@@ -210,6 +215,8 @@ struct Digests {
     endpoints: Box<[u32]>,
     /// Of each community's name, and of all of it.
     communities: Box<[(u32, u32)]>,
+    /// The same of each invitation.
+    invited: Box<[(u32, u32)]>,
 }
 
 impl Digests {
@@ -217,7 +224,8 @@ impl Digests {
         let members = &config.members;
         let mut endpoints: Box<[u32]> = members.endpoints.iter().map(short).collect();
         endpoints.sort_unstable();
-        Self { all: all(config), endpoints, communities: members.communities.iter().map(named).collect() }
+        let communities = members.communities.iter().map(named).collect();
+        Self { all: all(config), endpoints, communities, invited: config.invited.iter().map(invited).collect() }
     }
 
     fn endpoints(&self, new: &Members, was_known: impl Fn(&EndpointName) -> bool) -> Tally {
@@ -233,21 +241,22 @@ impl Digests {
         tally.removed = self.endpoints.len().saturating_sub(kept);
         tally
     }
+}
 
-    fn communities(&self, new: &Members) -> Tally {
-        let (mut tally, mut kept) = (Tally::default(), 0);
-        for (name, digest) in new.communities.iter().map(named) {
-            match self.communities.iter().find(|(known, _)| *known == name) {
-                None => tally.added += 1,
-                Some((_, before)) => {
-                    kept += 1;
-                    tally.changed += usize::from(*before != digest);
-                }
+/// Counts what another list of names, each with a digest of all that is said of it, changes of this one.
+fn tally(old: &[(u32, u32)], new: impl Iterator<Item = (u32, u32)>) -> Tally {
+    let (mut tally, mut kept) = (Tally::default(), 0);
+    for (name, digest) in new {
+        match old.iter().find(|(known, _)| *known == name) {
+            None => tally.added += 1,
+            Some((_, before)) => {
+                kept += 1;
+                tally.changed += usize::from(*before != digest);
             }
         }
-        tally.removed = self.communities.len().saturating_sub(kept);
-        tally
     }
+    tally.removed = old.len().saturating_sub(kept);
+    tally
 }
 
 /// Whether each key of the tables that are `meshd.toml`'s own has another value.
@@ -323,12 +332,16 @@ pub(crate) const fn key(table: &'static str, key: &'static str) -> Key {
 }
 
 fn all(config: &Config) -> u64 {
-    let invited: Vec<_> = config.invited.iter().map(|one| (&one.name, one.key, one.until)).collect();
+    let invited: Vec<_> = config.invited.iter().map(invited).collect();
     digest(&(&config.members.endpoints, &config.members.communities, &config.unselected, invited))
 }
 
 fn named(community: &Community) -> (u32, u32) {
     (short(&community.name), short(community))
+}
+
+fn invited(one: &Invited) -> (u32, u32) {
+    (short(&one.name), short(&(&one.name, one.key, one.until)))
 }
 
 /// The operator's own file is no adversary: a hash without a key is enough.

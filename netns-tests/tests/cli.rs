@@ -1,7 +1,7 @@
 //! What an operator sees: the status table and its health section, `meshd ping`, keys, and the check of a configuration.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use netns_tests::site::{CONNECTOR, edge};
@@ -60,6 +60,35 @@ fn a_generated_key_is_private_to_its_owner_and_show_prints_its_public_half() {
         assert_eq!(meshd(&host, &["key", "show", &path]).text().trim(), key.public_key().to_string());
         let printed: SecretKey = meshd(&host, &["key", "generate"]).text().parse().expect("a key in base64");
         assert_ne!(printed.public_key(), key.public_key(), "each key is new");
+    });
+}
+
+#[test]
+fn key_show_takes_the_key_file_of_the_configuration() {
+    in_lab(|lab| {
+        let site = Site::new(lab, 1);
+        let folder = site.mesh.write(&edge(1));
+        let config = folder.join("meshd.toml").to_string_lossy().into_owned();
+        let shown = meshd(site.edge_host(1), &["key", "show", "--config", &config]).text();
+        let mesh = fs::read_to_string(folder.join("mesh.toml")).expect("mesh.toml");
+        assert!(mesh.contains(shown.trim()), "{shown}");
+    });
+}
+
+#[test]
+fn config_check_and_key_do_not_mind_a_reader_that_has_left() {
+    in_lab(|lab| {
+        let site = Site::new(lab, 1);
+        let config = site.mesh.write(&edge(1)).join("meshd.toml").to_string_lossy().into_owned();
+        for arguments in [["config", "check", "--config", &config].as_slice(), &["key", "generate"]] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let mut command = Command::new(binary::meshd());
+            command.args(arguments).stdout(writer).stderr(Stdio::piped());
+            let child = site.edge_host(1).spawn(&mut command);
+            let ended = child.wait_with_output().expect("its end");
+            assert!(ended.status.success() && ended.stderr.is_empty(), "{arguments:?}: {ended:?}");
+        }
     });
 }
 

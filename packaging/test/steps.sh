@@ -48,8 +48,11 @@ remains() {
 
 installs_and_starts_nothing() {
     said=$(dpkg -i "$old" 2>/dev/null)
-    grep -q "meshd key generate --out /var/lib/meshd/private.key" <<<"$said" || fail "does not say how to make a key: $said"
-    grep -q "write $configuration" <<<"$said" || fail "does not say what is next: $said"
+    for command in "meshd init --mesh NAME" "meshd join" "systemctl start meshd"; do
+        grep -q "$command" <<<"$said" || fail "does not say what is next: $said"
+    done
+    said=$(! meshd config check 2>&1) || fail "finds a configuration"
+    grep -q "meshd init --mesh NAME" <<<"$said" || fail "does not say how to make a configuration: $said"
     equal "$(stat -c '%a %U %G' /etc/meshd)" "750 root meshd" /etc/meshd
     equal "$(stat -c '%a %U %G' /var/lib/meshd)" "700 meshd meshd" /var/lib/meshd
     [ -L /etc/systemd/system/multi-user.target.wants/meshd.service ] || fail "not enabled"
@@ -57,6 +60,65 @@ installs_and_starts_nothing() {
     dpkg --verify meshd
     meshd --version | grep -qx "meshd .*"
     ! boots || { systemctl start meshd && ! systemctl is-active --quiet meshd; } || fail "runs without a configuration"
+}
+
+# As the unit runs it, where there is no systemd to do that.
+start_daemon() {
+    if boots; then
+        systemctl start meshd
+    else
+        install -d -m 0750 -o meshd -g meshd /run/meshd
+        setpriv --reuid=meshd --regid=meshd --init-groups --inh-caps=-all,+net_admin,+net_bind_service \
+            --ambient-caps=-all,+net_admin,+net_bind_service --no-new-privs meshd up >/root/daemon.log 2>&1 &
+        daemon=$!
+    fi
+    for _ in $(seq 100); do meshd status >/dev/null 2>&1 && return || sleep 0.1; done
+    cat /root/daemon.log 2>/dev/null || true
+    fail "the daemon does not start"
+}
+
+stop_daemon() {
+    if boots; then
+        systemctl stop meshd
+    else
+        kill "$daemon"
+        wait "$daemon" || fail "the daemon does not stop well"
+    fi
+}
+
+# The whole first run, with a umask that closes what root makes to everybody else.
+its_daemon_takes_somebody_in() {
+    (umask 077 && meshd init --mesh lab --name lab.one --address 192.0.2.1 >/root/init.log)
+    equal "$(stat -c '%a %U %G' "$configuration")" "640 root meshd" "$configuration"
+    equal "$(stat -c '%a %U %G' /var/lib/meshd/mesh.toml)" "640 meshd meshd" mesh.toml
+    equal "$(stat -c '%a %U' /var/lib/meshd/private.key)" "600 meshd" private.key
+    equal "$(meshd key show)" "$(sed -n 's/^public_key = "\(.*\)"/\1/p' /var/lib/meshd/mesh.toml | head -1)" "the key"
+    runuser -u meshd -- meshd config check >/dev/null || fail "what init made is closed to the daemon"
+    start_daemon
+    said=$(grep -x "meshd-invite-1:.*" /root/init.log | meshd join --config /root/two)
+    grep -q "lab.one has taken it in" <<<"$said" || fail "takes nobody in: $said"
+    ! grep -q invited_until /var/lib/meshd/mesh.toml || fail "the mesh file was not changed"
+    equal "$(stat -c '%a %U %G' /var/lib/meshd/mesh.toml)" "640 meshd meshd" "mesh.toml after it was changed"
+    # Root's invitation leaves it the daemon's, and reaches the one that runs.
+    (umask 077 && meshd invite till >/dev/null 2>/root/invite.log)
+    ! grep -q "does not" /root/invite.log || fail "the daemon does not know of the invitation: $(cat /root/invite.log)"
+    equal "$(stat -c '%a %U %G' /var/lib/meshd/mesh.toml)" "640 meshd meshd" "mesh.toml after an invitation"
+    ! boots || reloads_or_says_why_not
+    stop_daemon
+    rm -r /root/two "$configuration" /var/lib/meshd/*
+}
+
+reloads_or_says_why_not() {
+    systemctl reload meshd || fail "does not reload"
+    cp /var/lib/meshd/mesh.toml /root/mesh.toml
+    before=$(meshd status --json | grep -c till || true)
+    echo "nonsense = 1" >>/var/lib/meshd/mesh.toml
+    ! systemctl reload meshd 2>/dev/null || fail "says nothing of a bad file"
+    journalctl --no-pager --unit meshd | grep nonsense >/dev/null || fail "does not say what is wrong"
+    systemctl is-active --quiet meshd || fail "stops for a bad file"
+    equal "$(meshd status --json | grep -c till || true)" "$before" "what a bad file changed"
+    cat /root/mesh.toml >/var/lib/meshd/mesh.toml
+    systemctl reload meshd || fail "does not reload a file that was mended"
 }
 
 keys_belong_to_the_service() {
@@ -142,6 +204,16 @@ purged_it_leaves_nothing() {
     equal "$(remains)" "" "left after the purge"
 }
 
+# What `meshd init` made before the package came.
+takes_over_what_root_began() {
+    install -d -m 0700 /etc/meshd
+    (umask 077 && cp /root/key /etc/meshd/private.key && sed '/^name = "lab.one"/{s/$/\nkey_file = "private.key"/;:a;n;ba;}' /root/good.toml >"$configuration")
+    dpkg -i "$old" >/dev/null 2>&1
+    runuser -u meshd -- meshd config check >/dev/null || fail "what root began is closed to the daemon"
+    ! boots || systemctl is-active --quiet meshd || fail "does not start with what root began"
+    dpkg -P meshd >/dev/null 2>&1
+}
+
 # Key and configuration are there already, from a daemon that root ran by hand.
 takes_over_from_root() {
     install -d -m 0700 /etc/meshd /var/lib/meshd
@@ -170,15 +242,15 @@ policy_is_obeyed() {
 if boots; then
     # systemd-nspawn lays a boot id of its own over the kernel's, which services with a /proc of their own do not see; one machine has one.
     umount /proc/sys/kernel/random/boot_id 2>/dev/null || true
-    ip link add eth0 type veth peer name eth1
-    ip address add 192.0.2.1/24 dev eth0
-    ip address add 10.50.0.1/24 dev eth1
-    ip link set eth0 up
-    ip link set eth1 up
-    # A new network namespace has what the machine has.
-    echo 0 >/proc/sys/net/ipv4/ip_forward
 fi
+ip link add eth0 type veth peer name eth1
+ip address add 192.0.2.1/24 dev eth0
+ip address add 10.50.0.1/24 dev eth1
+for link in lo eth0 eth1; do ip link set "$link" up; done
+# A new network namespace has what the machine has.
+echo 0 >/proc/sys/net/ipv4/ip_forward
 installs_and_starts_nothing
+its_daemon_takes_somebody_in
 keys_belong_to_the_service
 if boots; then
     runs_under_systemd
@@ -189,6 +261,7 @@ upgrades
 ! boots || an_upgrade_leaves_running_what_a_bad_configuration_would_stop
 removed_it_leaves_configuration_and_key
 purged_it_leaves_nothing
+takes_over_what_root_began
 takes_over_from_root
 ! boots || policy_is_obeyed
 echo PASSED

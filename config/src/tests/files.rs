@@ -215,7 +215,11 @@ fn files_that_cannot_be_read_say_so() {
     site.write("mesh.toml", b"[mesh]\nname = \"\xff\"\n");
     assert_eq!(site.problems(), ["mesh.toml:2:9: not UTF-8 text; save it as UTF-8"]);
     std::fs::remove_file(site.path("meshd.toml")).unwrap();
-    assert_eq!(site.problems(), ["meshd.toml: cannot read it: no such file; name the right file"]);
+    assert_eq!(
+        site.problems(),
+        ["meshd.toml: cannot read it: no such file; \
+          make one: `meshd init --mesh NAME`, or `meshd join` with an invitation; or name it: --config"]
+    );
     std::fs::create_dir(site.path("meshd.toml")).unwrap();
     assert_eq!(site.problems(), ["meshd.toml: cannot read it: it is a folder; name the right file"]);
 }

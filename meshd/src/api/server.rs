@@ -129,7 +129,9 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
                 // A full queue (EAGAIN) is one that somebody has, too.
                 Ok(_) | Err(_) => {
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another meshd is listening there"));
+                    let help = "give this node [api] socket, [interface] name and [state] dir of its own";
+                    let text = format!("another meshd is listening there; {help}");
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
                 }
             }
         }

@@ -12,7 +12,7 @@ use proto::member::{DEFAULT_PORT, Kind, derived_address};
 
 use super::invite::{self, SECRET};
 use super::{Result, block_on, print};
-use crate::setup::files::{Folder, NewNode, Record, socket_text};
+use crate::setup::files::{DEFAULT_FOLDER, Folder, NewNode, Record, socket_text};
 use crate::setup::invite::{EXPIRES, Issued, issue};
 use crate::setup::machine::{self, Places};
 use crate::setup::new_key;
@@ -39,7 +39,7 @@ pub(super) struct InitArgs {
 #[derive(Args)]
 pub(super) struct FolderArgs {
     /// Folder for the node's files
-    #[arg(long, value_name = "DIR", default_value = super::DEFAULT_FOLDER)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_FOLDER)]
     pub(super) config: PathBuf,
 }
 
@@ -84,10 +84,19 @@ pub(super) fn main(args: &InitArgs) -> Result {
 fn reached(asked: &[String], seen: &Places, port: u16) -> (Vec<String>, Reach) {
     let texts = |all: &[IpAddr]| all.iter().map(|ip| socket_text(SocketAddr::new(*ip, port))).collect();
     match (asked, &*seen.global, &*seen.private) {
-        ([_, ..], ..) => (asked.to_vec(), Reach::Told),
+        ([_, ..], ..) => (asked.iter().map(|text| with_port(text, port)).collect(), Reach::Told),
         (_, global @ [_, ..], _) => (texts(global), Reach::Global),
         (_, _, private @ [_, ..]) => (texts(private), Reach::Private),
         _ => (Vec::new(), Reach::Nowhere),
+    }
+}
+
+/// An address to be dialled with the node's port, unless it has one or needs none.
+fn with_port(text: &str, port: u16) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => socket_text(SocketAddr::new(ip, port)),
+        Err(_) if port == DEFAULT_PORT || text.contains(':') => text.to_owned(),
+        Err(_) => format!("{text}:{port}"),
     }
 }
 
@@ -109,14 +118,15 @@ fn told(mesh: &str, own: &Record, reach: Reach, port: u16, folder: &Folder, issu
     if port != DEFAULT_PORT {
         let _ = writeln!(out, "\nUDP port {DEFAULT_PORT} is taken on this machine, so this node uses {port}.");
     }
-    let _ = write!(out, "\nnext:\n  1. on this machine:  {}\n", start(folder.node().as_path()));
+    let _ = write!(out, "\nnext:\n  1. on this machine:  {}\n", start(folder));
     if let Some(issued) = issued {
         let text = issued.invitation.to_text();
         let _ = write!(
             out,
-            "  2. on the next one, {}:\n\nmeshd join {}\n\n{SECRET}\nMore nodes: meshd invite [NAME]\n",
+            "  2. on the next one, {}:  meshd join\n     and paste this there:\n\n{}\n\n{SECRET}\nMore nodes: meshd invite{}\n",
             invite::within(EXPIRES),
-            *text
+            *text,
+            if folder.socket().is_some() { format!(" --config {}", folder.node().display()) } else { String::new() }
         );
     }
     out
@@ -137,13 +147,13 @@ pub(super) fn facts(out: &mut String, mesh: &str, own: &Record, folder: &Folder)
 }
 
 /// How the daemon is started here.
-pub(super) fn start(node: &Path) -> String {
+pub(super) fn start(folder: &Folder) -> String {
     const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
     let has_unit = UNITS.into_iter().any(|folder| Path::new(folder).join("meshd.service").exists());
-    match (node == Path::new(super::DEFAULT_CONFIG), has_unit) {
-        (true, true) => "systemctl start meshd".to_owned(),
-        (true, false) => "meshd up".to_owned(),
-        (false, _) => format!("meshd up --config {}", node.display()),
+    match (folder.socket(), has_unit) {
+        (None, true) => "systemctl start meshd".to_owned(),
+        (None, false) => "meshd up".to_owned(),
+        (Some(_), _) => format!("meshd up --config {}", folder.node().display()),
     }
 }
 
@@ -185,7 +195,8 @@ pub(super) mod tests {
     #[test]
     fn init_says_what_it_made_and_what_is_next() {
         let folder = Folder::new(Path::new("/srv/lab"));
-        let issued = Issued { invitation: invitation(), file: folder.mesh(), socket: PathBuf::new(), accepts: true };
+        let (invitation, file) = (invitation(), folder.mesh());
+        let issued = Issued { invitation, file, socket: PathBuf::new(), accepts: true, has_voided: false };
         let own = record("lab.one", 1, &["203.0.113.7:6375"]);
         insta::assert_snapshot!(told("lab", &own, Reach::Global, 6375, &folder, Some(&issued)), @r#"
         mesh lab begins with this node, lab.one
@@ -197,12 +208,13 @@ pub(super) mod tests {
 
         next:
           1. on this machine:  meshd up --config /srv/lab/meshd.toml
-          2. on the next one, within 24 hours:
+          2. on the next one, within 24 hours:  meshd join
+             and paste this there:
 
-        meshd join meshd-invite-1:AwBsYWIHAGxhYi5vbmUBpOCSkrZRwni5dyxWn1-puxPZBrRqtoyd-dwrRAn4ogkAAQAAAAAAAAAAAAD__wo5AwEACQBsYWIubm9kZTIBAAAAAAAAAAAAAP__CjkDAkDZAmsAAAAAAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgJbwrrF3GFc0g
+        meshd-invite-1:AwBsYWIHAGxhYi5vbmUBpOCSkrZRwni5dyxWn1-puxPZBrRqtoyd-dwrRAn4ogkAAQAAAAAAAAAAAAD__wo5AwEACQBsYWIubm9kZTIBAAAAAAAAAAAAAP__CjkDAkDZAmsAAAAAAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgJbwrrF3GFc0g
 
         The invitation is a secret until it is used: whoever uses it first becomes this member. Send it as you would a password.
-        More nodes: meshd invite [NAME]
+        More nodes: meshd invite --config /srv/lab/meshd.toml
         "#);
     }
 
@@ -221,6 +233,10 @@ pub(super) mod tests {
         let seen = Places { global: vec!["203.0.113.7".parse().unwrap()], private: vec!["10.0.0.1".parse().unwrap()] };
         let asked = ["gw.example:7000".to_owned()];
         assert!(reached(&asked, &seen, 6374) == (asked.to_vec(), Reach::Told));
+        let asked = ["gw.example", "198.51.100.1", "2001:db8::1", "[2001:db8::2]:9", "gw.example:1"].map(str::to_owned);
+        let with = ["gw.example:6375", "198.51.100.1:6375", "[2001:db8::1]:6375", "[2001:db8::2]:9", "gw.example:1"];
+        assert!(reached(&asked, &seen, 6375).0 == with, "they are this node's, not those of who has the default port");
+        assert!(reached(&asked, &seen, 6374).0 == asked);
         assert!(reached(&[], &seen, 6375) == (vec!["203.0.113.7:6375".to_owned()], Reach::Global));
         let inside = Places { global: Vec::new(), ..seen };
         assert!(reached(&[], &inside, 6374) == (vec!["10.0.0.1".to_owned()], Reach::Private));

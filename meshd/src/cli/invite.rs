@@ -1,5 +1,6 @@
 //! `meshd invite`: another invitation, at any time.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,6 +87,9 @@ async fn reload(issued: &Issued) -> Result<Known> {
 fn told(issued: &Issued, known: Known, expires: Duration) -> String {
     let name = &issued.invitation.name;
     let mut out = format!("{name} is invited and stands in {}.\n", issued.file.display());
+    if issued.has_voided {
+        let _ = writeln!(out, "The earlier invitation of {name} is void now.");
+    }
     out.push_str(match known {
         Known::Yes => "",
         Known::AtStart => "meshd does not run here: start it before the invitation is used.\n",
@@ -94,10 +98,12 @@ fn told(issued: &Issued, known: Known, expires: Duration) -> String {
     if !issued.accepts {
         out.push_str(
             "This node takes nobody by itself: `meshd join` there will say what to add here. Otherwise set accept = true below\n\
-             [invite] in meshd.toml.\n",
+             [invite] in meshd.toml.\n\
+             It chose name and address by its own mesh file. Where that lacks members, invite from the node that has them all: two\n\
+             inviters who do not know of each other give the same ones away.\n",
         );
     }
-    out + &format!("{SECRET}\nOn the new machine, {}, run `meshd join` with it:\n\n", within(expires))
+    out + &format!("{SECRET}\nOn the new machine, {}, run `meshd join` and paste this:\n\n", within(expires))
 }
 
 /// The time in which an invitation is to be used.
@@ -116,18 +122,21 @@ mod tests {
     use crate::setup::invite::EXPIRES;
 
     fn issued(accepts: bool) -> Issued {
-        Issued { invitation: invitation(), file: "/etc/meshd/mesh.toml".into(), socket: "/none".into(), accepts }
+        let file = "/etc/meshd/mesh.toml".into();
+        Issued { invitation: invitation(), file, socket: "/none".into(), accepts, has_voided: accepts }
     }
 
     #[test]
     fn invite_says_where_it_stands_and_that_it_is_a_secret() {
         insta::assert_snapshot!(told(&issued(true), Known::No, EXPIRES), @r#"
         lab.node2 is invited and stands in /etc/meshd/mesh.toml.
+        The earlier invitation of lab.node2 is void now.
         The running daemon does not know of it yet: meshd reload
         The invitation is a secret until it is used: whoever uses it first becomes this member. Send it as you would a password.
-        On the new machine, within 24 hours, run `meshd join` with it:
+        On the new machine, within 24 hours, run `meshd join` and paste this:
         "#);
         let by_hand = told(&issued(false), Known::AtStart, Duration::from_secs(90));
+        assert!(by_hand.contains("the node that has them all") && !by_hand.contains("void"), "{by_hand}");
         assert!(by_hand.contains("takes nobody by itself") && by_hand.contains("within 1m30s"), "{by_hand}");
     }
 }

@@ -7,7 +7,7 @@ use proto::id::SecretKey;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::Result;
+use super::{Result, print};
 
 /// Makes a key and writes it to a new file, or to standard output.
 pub(super) fn generate(out: Option<&Path>) -> Result {
@@ -17,17 +17,17 @@ pub(super) fn generate(out: Option<&Path>) -> Result {
     match out {
         Some(path) => {
             config::key::generate_file(path, &secret).map_err(|error| with_help(&error))?;
-            println!("wrote {}", path.display());
-            println!("public_key = \"{}\"", secret.public_key());
+            print(&format!("wrote {}\npublic_key = \"{}\"\n", path.display(), secret.public_key()))?;
         }
-        None => println!("{}", *secret.to_base64()),
+        None => print(&Zeroizing::new(format!("{}\n", *secret.to_base64())))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the public half of a key file.
-pub(super) fn show(file: &Path) -> Result {
-    println!("{}", config::key::read_secret(file).map_err(|error| with_help(&error))?.public_key());
+/// Prints the public half of a key file: of this one, or of the one that a configuration names.
+pub(super) fn show(file: Option<&Path>, configuration: &Path) -> Result {
+    let file = file.map_or_else(|| config::key_file(configuration), |file| Ok(file.to_owned()))?;
+    print(&format!("{}\n", config::key::read_secret(&file).map_err(|error| with_help(&error))?.public_key()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,9 +35,6 @@ pub(crate) use text::{bytes, count, span};
 /// Where the node's configuration is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.toml";
 
-/// Where its folder is.
-const DEFAULT_FOLDER: &str = "/etc/meshd";
-
 /// Where the daemon listens unless `[api] socket` says otherwise.
 const DEFAULT_SOCKET: &str = "/run/meshd/meshd.sock";
 
@@ -65,7 +62,9 @@ enum Command {
     )]
     Init(init::InitArgs),
     /// Join a mesh with an invitation
-    #[command(after_help = "Examples:\n  meshd join meshd-invite-1:…\n  ssh one.example meshd invite | meshd join")]
+    #[command(
+        after_help = "Examples:\n  meshd join                    # and paste the invitation\n  ssh one.example meshd invite | meshd join"
+    )]
     Join(join::JoinArgs),
     /// Make an invitation for another node
     #[command(
@@ -130,7 +129,7 @@ enum Command {
 
 const KEY_EXAMPLE: &str = "Examples:
   meshd key generate --out /var/lib/meshd/private.key
-  meshd key show /var/lib/meshd/private.key
+  meshd key show
   meshd key generate          # to standard output: also good as a multicast_token of [lan]";
 
 #[derive(Args)]
@@ -150,11 +149,13 @@ enum KeyCommand {
         out: Option<PathBuf>,
     },
     /// Show the public key of a private key file
-    #[command(after_help = "Example:\n  meshd key show /var/lib/meshd/private.key")]
+    #[command(after_help = "Examples:\n  meshd key show\n  meshd key show /var/lib/meshd/private.key")]
     Show {
-        /// Private key file
-        #[arg(value_name = "FILE", default_value = "/var/lib/meshd/private.key")]
-        file: PathBuf,
+        /// Private key file [default: that of the configuration]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
 }
 
@@ -185,7 +186,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Invite(args) => invite::main(&args),
         Command::Up(args) => daemon::main(&args.config),
         Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
-        Command::Key(KeyCommand::Show { file }) => key::show(&file),
+        Command::Key(KeyCommand::Show { file, config }) => key::show(file.as_deref(), &config.config),
         Command::Config(ConfigCommand::Check(args)) => check(&args.config),
         Command::Config(ConfigCommand::Show(args)) => show::main(&args),
         Command::Status(args) => status::main(&args),
@@ -237,17 +238,17 @@ fn check(path: &Path) -> Result {
             loaded.node.name
         );
     }
-    let (endpoints, communities) = (loaded.members.endpoints.len(), loaded.members.communities.len());
+    let endpoints = count(loaded.members.endpoints.len() as u64, "endpoint");
+    let communities = match loaded.members.communities.len() {
+        1 => "1 community".to_owned(),
+        more => format!("{more} communities"),
+    };
     let left_out = match loaded.unselected.len() {
         0 => String::new(),
         count => format!(", {count} not selected"),
     };
-    println!(
-        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities{left_out})",
-        path.display(),
-        loaded.node.name,
-        loaded.mesh_name
-    );
+    let (path, name, mesh) = (path.display(), &loaded.node.name, &loaded.mesh_name);
+    print(&format!("{path}: good ({name} in mesh {mesh}: {endpoints}, {communities}{left_out})\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

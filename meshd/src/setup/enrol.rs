@@ -12,8 +12,8 @@ use proto::node::{LanPolicy, Node, Settings, WallClock};
 use proto::path::{Balance, Locator};
 use proto::session::supported_suites;
 use proto::wire::{Capabilities, EnrolAnswer};
-use tokio::net::UdpSocket;
-use tokio::time::{sleep_until, timeout};
+use tokio::net::{UdpSocket, lookup_host};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{COMMUNITY, Error, random};
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 /// How long the inviter is waited for: four tries of a handshake.
 const LIMIT: Duration = Duration::from_secs(6);
 
-/// How long a name server is waited for.
+/// How long name servers are waited for, all names of an invitation together: whoever made it chose how many.
 const LOOKUP: Duration = Duration::from_secs(3);
 
 /// Time between two questions: either may be lost.
@@ -60,12 +60,13 @@ pub(crate) async fn enrol(invitation: &Invitation, key: PublicKey, own: &[Socket
 
 /// Where the inviter may be.
 async fn places(invitation: &Invitation) -> Vec<SocketAddr> {
+    let deadline = Instant::now() + LOOKUP;
     let mut places = Vec::new();
     for address in &invitation.inviter.public_addresses {
         match &address.host {
             Host::Ip(ip) => places.push(SocketAddr::new(*ip, address.port)),
             Host::Name(name) => {
-                let found = timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), address.port))).await;
+                let found = timeout_at(deadline, lookup_host((name.as_str(), address.port))).await;
                 places.extend(found.into_iter().flatten().flatten());
             }
         }

@@ -1,26 +1,43 @@
-//! The three files of a new node: their texts, and how they come into their folder without ever replacing one.
+//! The three files of a new node: where they are, and how they come there without ever replacing one.
 
-use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Gid, Group, User, geteuid};
 use proto::id::{EndpointName, PublicKey, SecretKey};
 use proto::invitation::Inviter;
 use proto::member::{DEFAULT_PORT, Host, Kind, PublicAddress};
 
-use super::{COMMUNITY, Error};
+use super::{Error, machine};
 
-/// The user that a packaged daemon runs as.
+/// Where the configuration of the machine's one node is.
+pub(crate) const DEFAULT_FOLDER: &str = "/etc/meshd";
+
+/// The user that a packaged daemon runs as, and its group.
 const USER: &str = "meshd";
+
+/// The one folder that a packaged daemon may write.
+const SERVICE_FOLDER: &str = "/var/lib/meshd";
 
 /// Where a node's files are.
 pub(crate) struct Folder {
     folder: PathBuf,
+    pub(super) place: Place,
+}
+
+/// Whose node it is.
+pub(super) enum Place {
+    /// The machine's, run by hand: everything but these files is where it is by default.
+    Machine,
+    /// The machine's, run by the package's daemon. Key and mesh file are in that one's own folder: it has to read the one, and to write
+    /// the other when it takes somebody in.
+    Service { folder: PathBuf, group: Option<Gid> },
+    /// One beside it, which shares no socket, state or interface with it.
+    Beside { interface: String },
 }
 
 /// What a new node is configured with.
@@ -59,7 +76,14 @@ impl From<&Inviter> for Record {
 
 impl Folder {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        let place = match (folder == Path::new(DEFAULT_FOLDER), service_folder()) {
+            (true, Some(folder)) => {
+                Place::Service { folder, group: Group::from_name(USER).ok().flatten().map(|group| group.gid) }
+            }
+            (true, None) => Place::Machine,
+            (false, _) => Place::Beside { interface: machine::free_interface() },
+        };
+        Self { folder: folder.to_owned(), place }
     }
 
     pub(crate) fn node(&self) -> PathBuf {
@@ -67,11 +91,23 @@ impl Folder {
     }
 
     pub(crate) fn mesh(&self) -> PathBuf {
-        self.folder.join("mesh.toml")
+        self.kept().join("mesh.toml")
     }
 
     pub(crate) fn key(&self) -> PathBuf {
-        self.folder.join("private.key")
+        self.kept().join("private.key")
+    }
+
+    /// The API socket, where that is not the default one.
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
+        matches!(self.place, Place::Beside { .. }).then(|| self.folder.join("meshd.sock"))
+    }
+
+    fn kept(&self) -> &Path {
+        match &self.place {
+            Place::Service { folder, .. } => folder,
+            Place::Machine | Place::Beside { .. } => &self.folder,
+        }
     }
 
     /// Refuses a folder in which one of the files is.
@@ -96,78 +132,46 @@ impl Folder {
     /// When one of them is there, is no configuration, or cannot be written.
     pub(crate) fn write(&self, node: &NewNode<'_>, secret: &SecretKey) -> Result<(), Error> {
         self.check_free()?;
-        let (mesh, own) = (node.mesh_text(), node.node_text());
+        let (mesh, own) = (node.mesh_text(), node.node_text(self));
         config::parse_mesh(&self.mesh(), &mesh)?;
         config::parse_node(&self.node(), &own)?;
         config::key::generate_file(&self.key(), secret)?;
-        let written = own_key(&self.key())
-            .and_then(|()| create(&self.mesh(), &mesh))
-            .and_then(|()| create(&self.node(), &own).inspect_err(|_| remove(&self.mesh())));
+        let written = self
+            .create(&self.mesh(), &mesh)
+            .and_then(|()| self.create(&self.node(), &own).inspect_err(|_| remove(&self.mesh())));
         written.inspect_err(|_| remove(&self.key()))
     }
-}
 
-impl NewNode<'_> {
-    fn node_text(&self) -> String {
-        let mut text = format!(
-            "# This node. `meshd config check` finds mistakes.\n\
-             [node]\nname = \"{}\"\nkey_file = \"private.key\"\nmesh = \"mesh.toml\"\n\n\
-             [interface]\nname = \"mesh0\"\n\n\
-             [listen]\nport = {}\n",
-            self.name, self.port
-        );
-        if self.accepts {
-            text.push_str(
-                "\n[invite]\n# Who uses an invitation of this node in time is written into mesh.toml at once; with false, by hand.\n\
-                 accept = true\n",
-            );
-        }
-        text
+    fn create(&self, path: &Path, text: &str) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::from(format!("cannot write {}: {error}", path.display()));
+        // Anew, which follows no link that the folder's user may have put there.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| self.share(&file, path));
+        written.and_then(|()| file.sync_all()).map_err(|error| {
+            remove(path);
+            failed(error)
+        })
     }
 
-    fn mesh_text(&self) -> String {
-        let mut text = format!("# The mesh as this node knows it.\n[mesh]\nname = {}\n", quoted(self.mesh));
-        for endpoint in self.endpoints {
-            let _ = write!(text, "\n{}", endpoint.text());
-        }
-        let members: Vec<&str> = self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-        let _ = write!(
-            text,
-            "\n# All of these may talk to each other.\n[[community]]\nname = \"{COMMUNITY}\"\nmembers = {members:?}\n"
-        );
-        text
+    /// Opens a file to the daemon, whatever the umask of who made it, and to nobody else where the daemon has a group of its own.
+    fn share(&self, file: &File, path: &Path) -> io::Result<()> {
+        let mode = match self.place {
+            Place::Service { group: Some(group), .. } => {
+                fchown(file, None, Some(group.as_raw()))?;
+                0o640
+            }
+            Place::Service { group: None, .. } | Place::Machine | Place::Beside { .. } => 0o644,
+        };
+        config::give_to_owner(file, path.parent().unwrap_or(Path::new("/")))?;
+        file.set_permissions(Permissions::from_mode(mode))
     }
 }
 
-impl Record {
-    /// Its table.
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!("[[endpoint]]\nname = \"{}\"\n", self.name);
-        if self.kind == Kind::Connector {
-            text.push_str("kind = \"connector\"\n");
-        }
-        let _ = writeln!(text, "public_key = \"{}\"", self.key);
-        if !self.public_addresses.is_empty() {
-            let all: Vec<String> = self.public_addresses.iter().map(|address| quoted(address)).collect();
-            let _ = writeln!(text, "public_addresses = [{}]", all.join(", "));
-        }
-        let addresses: Vec<String> = self.addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
-        match addresses.as_slice() {
-            [] => {}
-            [one] => drop(writeln!(text, "address = {one}")),
-            more => drop(writeln!(text, "address = [{}]", more.join(", "))),
-        }
-        if !self.subnets.is_empty() {
-            let all: Vec<String> = self.subnets.iter().map(|net| format!("\"{net}\"")).collect();
-            let _ = writeln!(text, "subnets = [{}]", all.join(", "));
-        }
-        text
-    }
-}
-
-/// A text as a basic string of TOML.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+/// The folder of a packaged daemon, where there is one, which is its user's own.
+fn service_folder() -> Option<PathBuf> {
+    let user = User::from_name(USER).ok().flatten().filter(|_| geteuid().is_root())?;
+    let facts = fs::metadata(SERVICE_FOLDER).ok()?;
+    (facts.is_dir() && facts.uid() == user.uid.as_raw()).then(|| SERVICE_FOLDER.into())
 }
 
 /// An address to be dialled, without the port where that is the default.
@@ -182,23 +186,6 @@ pub(crate) fn place_text(place: &PublicAddress) -> String {
 /// As [`place_text`].
 pub(crate) fn socket_text(address: SocketAddr) -> String {
     if address.port() == DEFAULT_PORT { address.ip().to_string() } else { address.to_string() }
-}
-
-/// Gives the key to the user that the daemon runs as, where there is one.
-fn own_key(path: &Path) -> Result<(), Error> {
-    let user = User::from_name(USER).ok().flatten().filter(|_| geteuid().is_root());
-    let Some(user) = user else { return Ok(()) };
-    let owned = chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()));
-    owned.map_err(|error| format!("cannot give {} to the user {USER}: {error}", path.display()).into())
-}
-
-fn create(path: &Path, text: &str) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::from(format!("cannot write {}: {error}", path.display()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-        remove(path);
-        failed(error)
-    })
 }
 
 fn remove(path: &Path) {
@@ -221,10 +208,14 @@ mod tests {
     }
 
     fn write(folder: &Path) -> Result<(), Error> {
+        write_to(&Folder::new(folder))
+    }
+
+    fn write_to(folder: &Folder) -> Result<(), Error> {
         let name = "lab.one".parse().unwrap();
         let endpoints = [record("lab.one", 1)];
         let node = NewNode { mesh: "my \"lab\"", name: &name, port: 6374, accepts: true, endpoints: &endpoints };
-        Folder::new(folder).write(&node, &SecretKey::from_bytes([1; 32]))
+        folder.write(&node, &SecretKey::from_bytes([1; 32]))
     }
 
     #[test]
@@ -252,6 +243,67 @@ mod tests {
         name = "all"
         members = ["lab.one"]
         "#);
+    }
+
+    #[test]
+    fn what_is_written_is_open_to_the_daemon_whatever_the_umask_but_the_key_to_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        let modes = ["meshd.toml", "mesh.toml", "private.key"]
+            .map(|name| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o7777);
+        assert_eq!(modes, [0o644, 0o644, 0o600]);
+    }
+
+    #[test]
+    fn a_node_beside_the_machines_own_shares_neither_socket_nor_state_nor_interface() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder { folder: dir.path().to_owned(), place: Place::Beside { interface: "mesh3".to_owned() } };
+        write_to(&folder).unwrap();
+        let config = config::load(&folder.node()).unwrap();
+        assert_eq!(Some(config.api.socket), folder.socket());
+        assert_eq!((config.state.dir, config.interface.name.as_str()), (dir.path().join("state"), "mesh3"));
+        let folder = Folder { folder: dir.path().join("default"), place: Place::Machine };
+        write_to(&folder).unwrap();
+        let config = config::load(&folder.node()).unwrap();
+        assert_eq!((config.api.socket.to_str(), folder.socket()), (Some("/run/meshd/meshd.sock"), None));
+        assert_eq!((config.state.dir.to_str(), config.interface.name.as_str()), (Some(SERVICE_FOLDER), "mesh0"));
+    }
+
+    #[test]
+    fn what_the_packages_daemon_is_to_read_and_write_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, state) = (dir.path().join("etc"), dir.path().join("state"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir(&state).unwrap();
+        // Who has no second user has nothing to give away to.
+        let is_given = geteuid().is_root() && std::os::unix::fs::chown(&state, Some(6374), Some(6374)).is_ok();
+        let group = is_given.then_some(Gid::from_raw(6374));
+        let folder = Folder { folder: etc.clone(), place: Place::Service { folder: state.clone(), group } };
+        write_to(&folder).unwrap();
+        let config = config::load(&etc.join("meshd.toml")).unwrap();
+        assert_eq!(config.node.mesh_file, Some(state.join("mesh.toml")));
+        assert_eq!(config.node.key_file, state.join("private.key"));
+        let facts =
+            |path: PathBuf| fs::metadata(path).map(|facts| (facts.uid(), facts.gid(), facts.mode() & 0o777)).unwrap();
+        if is_given {
+            assert_eq!(facts(folder.node()), (0, 6374, 0o640));
+            assert_eq!(facts(folder.mesh()), (6374, 6374, 0o640));
+            assert_eq!(facts(folder.key()), (6374, 6374, 0o600));
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        for name in ["mesh.toml", "private.key"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (etc, state, victim) = (dir.path().join("etc"), dir.path().join("state"), dir.path().join("victim"));
+            fs::create_dir(&state).unwrap();
+            std::os::unix::fs::symlink(&victim, state.join(name)).unwrap();
+            let folder = Folder { folder: etc, place: Place::Service { folder: state, group: None } };
+            assert!(write_to(&folder).unwrap_err().to_string().contains(name));
+            assert!(folder.create(&folder.kept().join(name), "text").is_err(), "put there after the look");
+            assert!(!victim.exists() && !folder.node().exists());
+        }
     }
 
     #[test]

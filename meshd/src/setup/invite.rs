@@ -25,6 +25,8 @@ pub(crate) struct Issued {
     pub(crate) socket: PathBuf,
     /// Whether that takes the invited without its operator.
     pub(crate) accepts: bool,
+    /// Whether an invitation of the same name could be used until now.
+    pub(crate) has_voided: bool,
 }
 
 /// Invites somebody into the mesh of the node that is configured at `path`; without a name, under the next that is free.
@@ -43,6 +45,7 @@ pub(crate) fn issue(path: &Path, name: Option<&str>, expires: Duration) -> Resul
     };
     let known = file.addresses_of(&name);
     let addresses = if known.is_empty() { free_address(own, &file.addresses()).into_iter().collect() } else { known };
+    let has_voided = config.invited.iter().any(|one| one.name == name && one.until > config::unix_now());
     let invitation = Invitation {
         mesh: config.mesh_name.clone(),
         inviter: inviter(own),
@@ -54,7 +57,7 @@ pub(crate) fn issue(path: &Path, name: Option<&str>, expires: Duration) -> Resul
     file.invite(&invitation.invited(), &invitation.addresses, COMMUNITY, &own.name)?;
     file.save()?;
     let (file, socket) = (file.path().to_owned(), config.api.socket);
-    Ok(Issued { invitation, file, socket, accepts: config.invite.accept })
+    Ok(Issued { invitation, file, socket, accepts: config.invite.accept, has_voided })
 }
 
 fn check(config: &Config, own: &Endpoint) -> Result<(), Error> {

@@ -4,23 +4,29 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::path::Path;
 
 use ipnet::{IpNet, Ipv4Net};
+use nix::net::if_::if_nametoindex;
 use proto::id::{EndpointName, NameError};
 use proto::member::DEFAULT_PORT;
 
+use super::files::DEFAULT_FOLDER;
 use super::{Error, random};
 use crate::host::{Host, HostSettings};
 use crate::underlay::Underlay;
 
 /// The mesh's interface, whose addresses are no places to reach the node at.
-const INTERFACE: &str = "mesh0";
+pub(crate) const INTERFACE: &str = "mesh0";
 
 /// Longest part of a name (RFC 1035 §2.3.4).
 const LABEL: usize = 63;
 
 /// Ports that are looked at, from the default on.
 const PORTS: u16 = 16;
+
+/// Interfaces that are looked at.
+const INTERFACES: u8 = 64;
 
 /// Networks that are drawn, for one of them to be free.
 const DRAWS: usize = 32;
@@ -39,6 +45,13 @@ pub(crate) struct Places {
     pub(crate) global: Vec<IpAddr>,
     /// Addresses that lead here from within a network.
     pub(crate) private: Vec<IpAddr>,
+}
+
+impl Places {
+    /// Whether the machine has the address.
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+        self.global.contains(&ip) || self.private.contains(&ip)
+    }
 }
 
 /// A network for a new mesh, and where this machine is reached.
@@ -66,6 +79,11 @@ fn network((second, third): (u8, u8)) -> Option<IpNet> {
     (!TAKEN.contains(&second)).then_some(IpNet::V4(net))
 }
 
+/// Whether a prefix has addresses other than those of private networks: all of one such network begin and end in it.
+pub(crate) fn is_public(net: &IpNet) -> bool {
+    is_global(net.network()) || is_global(net.broadcast())
+}
+
 /// Whether an address leads here from other networks: none of RFC 1918, RFC 6598 and RFC 4193.
 fn is_global(ip: IpAddr) -> bool {
     match ip {
@@ -75,6 +93,14 @@ fn is_global(ip: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => !v6.is_unique_local(),
     }
+}
+
+/// The first interface from `mesh0` on that neither exists nor is the one of the machine's own node, which may not run now.
+pub(crate) fn free_interface() -> String {
+    let is_first_taken = Path::new(DEFAULT_FOLDER).join("meshd.toml").exists();
+    let names = (0..INTERFACES).map(|number| format!("mesh{number}")).skip(usize::from(is_first_taken));
+    let is_free = |name: &String| if_nametoindex(name.as_str()).is_err();
+    names.into_iter().find(is_free).unwrap_or_else(|| INTERFACE.to_owned())
 }
 
 /// The first UDP port from the default on that no program has.
@@ -154,6 +180,18 @@ mod tests {
             ("2001:db8::1", true),
         ] {
             assert_eq!(is_global(text.parse().unwrap()), global, "{text}");
+        }
+        for (text, public) in [
+            ("10.1.0.0/16", false),
+            ("10.0.0.0/8", false),
+            ("10.0.0.0/7", true),
+            ("0.0.0.0/0", true),
+            ("192.168.7.1/32", false),
+            ("1.1.1.0/24", true),
+            ("fd00:1::/48", false),
+            ("::/0", true),
+        ] {
+            assert_eq!(is_public(&text.parse().unwrap()), public, "{text}");
         }
     }
 

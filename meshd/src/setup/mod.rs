@@ -4,6 +4,7 @@ pub(crate) mod enrol;
 pub(crate) mod files;
 pub(crate) mod invite;
 pub(crate) mod machine;
+mod text;
 
 use proto::id::SecretKey;
 use ring::rand::{SecureRandom as _, SystemRandom};
