@@ -54,7 +54,7 @@ pub use note::{Origin, Setting, Value};
 pub use outline::Outline;
 pub use owner::give_to_owner;
 pub use rate::{Rate, RateError};
-pub use reload::{Baseline, Changes, Class, Key, Tally, class};
+pub use reload::{Baseline, Changes, Class, Fixed, Key, Tally, class};
 pub use show::{Extent, Shown, show};
 pub use suggest::nearest;
 

@@ -67,8 +67,12 @@ fn render(status: &Status) -> String {
         node.port,
         span(Duration::from_secs(node.uptime_seconds))
     );
-    if status.mode == Mode::NotSelected {
-        out.push_str("not selected: this machine is not to run the node, so nothing runs\n");
+    match status.mode {
+        Mode::Running => {}
+        Mode::NotSelected => out.push_str("not selected: this machine is not to run the node, so nothing runs\n"),
+        Mode::CannotStart => {
+            out.push_str("cannot start: nothing runs, and the start is tried again until it succeeds\n")
+        }
     }
     out.push('\n');
     let mut rows = vec![HEAD.map(str::to_owned)];

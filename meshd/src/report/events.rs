@@ -52,6 +52,8 @@ pub(crate) enum EventKind {
     Addresses,
     /// The machine slept, or the daemon was stopped.
     Resume,
+    /// The node runs, or does not, though the daemon does.
+    Node,
     /// The configuration was read anew.
     Reload,
     /// Routes are withheld from the machine, or no longer.
@@ -77,6 +79,7 @@ impl EventKind {
             Self::PortMapping => "port_mapping",
             Self::Addresses => "addresses",
             Self::Resume => "resume",
+            Self::Node => "node",
             Self::Reload => "reload",
             Self::Routes => "routes",
         }
