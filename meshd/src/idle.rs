@@ -42,10 +42,11 @@ pub(crate) async fn wait_to_start(config: Config, error: String, life: &mut Life
     if life.reloads.is_open() {
         life.events.note(EventKind::Reload, None, told(&Err(error.clone())));
         life.reloads.finish(Err(again.clone()));
+    } else if life.hindrance.as_ref() != Some(&error) {
+        tracing::error!("{again}");
     }
     if life.hindrance.as_ref() != Some(&error) {
         life.events.note(EventKind::Node, None, format!("cannot start: {error}"));
-        tracing::error!("{again}");
         life.hindrance = Some(error.clone());
     }
     let mut resting = Resting::of(&config, Hindrance::CannotStart { error, again });
