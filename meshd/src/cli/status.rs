@@ -71,7 +71,7 @@ fn render(status: &Status) -> String {
         Mode::Running => {}
         Mode::NotSelected => out.push_str("not selected: this machine is not to run the node, so nothing runs\n"),
         Mode::CannotStart => {
-            out.push_str("cannot start: nothing runs, and the start is tried again until it succeeds\n")
+            out.push_str("cannot start: nothing runs, and the start is tried again until it succeeds\n");
         }
     }
     out.push('\n');
