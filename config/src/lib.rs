@@ -55,7 +55,7 @@ pub use note::{Origin, Setting, Value};
 pub use outline::{Outline, key_file};
 pub use owner::{give_to_owner, is_anothers};
 pub use rate::{Rate, RateError};
-pub use reload::{Baseline, Changes, Class, Key, Tally, class};
+pub use reload::{Baseline, Changes, Class, Fixed, Key, Tally, class};
 pub use show::{Extent, Shown, show};
 pub use suggest::nearest;
 

@@ -16,7 +16,7 @@ use crate::invite::InviteConfig;
 use crate::rate::Rate;
 
 /// Everything that a node is configured with. Every value in it has been checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Who this node is.
     pub node: NodeConfig,
@@ -69,6 +69,7 @@ pub struct Config {
 }
 
 /// `[node]`: who this node is.
+#[derive(Clone)]
 pub struct NodeConfig {
     /// Its endpoint's name in the mesh.
     pub name: EndpointName,

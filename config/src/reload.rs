@@ -10,7 +10,7 @@ use proto::id::EndpointName;
 use proto::invitation::Invited;
 use proto::member::{Community, Members};
 
-use crate::model::{Config, ReloadConfig};
+use crate::model::{ApiConfig, Config, LogFormat, ReloadConfig};
 use crate::note::Value;
 use crate::read::Reader;
 use crate::{scalar, shape};
@@ -159,7 +159,7 @@ impl Baseline {
         &self.config
     }
 
-    /// What `new` changes; `was_known` tells whether a name was that of an endpoint before.
+    /// What `new` changes; `was_known` tells whether a name was that of an endpoint before, and not of one that is invited only.
     #[must_use]
     pub fn changes(&self, new: &Config, was_known: impl Fn(&EndpointName) -> bool) -> Changes {
         let mut changes = Changes { identity: self.identity(new), ..Changes::default() };
@@ -202,6 +202,30 @@ impl Baseline {
             (key("node", "psk_file"), !is_same_psk),
             (key("mesh", "name"), old.members.mesh != new.members.mesh),
         ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+/// What stays for the life of the process, also where a reload stops the node and another starts it: by what it is asked, and the form
+/// of its log.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    api: ApiConfig,
+    format: LogFormat,
+}
+
+impl Fixed {
+    /// What a process that began with this configuration keeps of it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { api: config.api.clone(), format: config.log.format }
+    }
+
+    /// Puts it into a later configuration, and returns the keys that were others there.
+    pub fn settle(&self, new: &mut Config) -> Vec<Key> {
+        let parts =
+            [(key("api", "socket"), self.api != new.api), (key("log", "format"), self.format != new.log.format)];
+        (new.api, new.log.format) = (self.api.clone(), self.format);
         parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 }

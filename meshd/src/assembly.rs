@@ -23,7 +23,6 @@ use crate::lan::Lan;
 use crate::log_limit::LogLimit;
 use crate::nat::{Nat, Port};
 use crate::report::Reporter;
-use crate::report::events::EventKind;
 use crate::resolver::Resolver;
 use crate::resume::Resume;
 use crate::settings::{self, ETHERNET, Facts};
@@ -52,7 +51,7 @@ type Workers = Vec<worker::Handle>;
 ///
 /// # Errors
 /// What went wrong; the machine is as it was then, or the journal says what is left.
-pub(crate) async fn assemble(config: Config, exporter: Exporter) -> Result<Assembled, Error> {
+pub(crate) async fn assemble(config: Config, clock: Clock, exporter: Exporter) -> Result<Assembled, Error> {
     std::fs::create_dir_all(&config.state.dir)
         .map_err(|e| format!("cannot make the state folder {}: {e}", config.state.dir.display()))?;
     let settings = HostSettings {
@@ -63,7 +62,7 @@ pub(crate) async fn assemble(config: Config, exporter: Exporter) -> Result<Assem
     let underlay = Underlay::default();
     let mut host = Host::new(settings, underlay.clone())?;
     host.recover().await?;
-    match attempt(config, underlay, host, exporter).await {
+    match attempt(config, underlay, host, clock, exporter).await {
         Ok(assembled) => Ok(assembled),
         Err(failure) => {
             let (mut host, error) = *failure;
@@ -76,7 +75,13 @@ pub(crate) async fn assemble(config: Config, exporter: Exporter) -> Result<Assem
     }
 }
 
-async fn attempt(config: Config, underlay: Underlay, mut host: Host, exporter: Exporter) -> Result<Assembled, Failure> {
+async fn attempt(
+    config: Config,
+    underlay: Underlay,
+    mut host: Host,
+    clock: Clock,
+    exporter: Exporter,
+) -> Result<Assembled, Failure> {
     let mut parts = match open(&config, underlay) {
         Ok(parts) => parts,
         Err(error) => return Err(Box::new((host, error))),
@@ -95,10 +100,7 @@ async fn attempt(config: Config, underlay: Underlay, mut host: Host, exporter: E
     if let Err(error) = host.configure(&settings::plan(&config, parts.facts.mtu)).await {
         return Err(Box::new((host, error.into())));
     }
-    for note in host.notes() {
-        tracing::warn!("{note}");
-    }
-    match start(config, parts, exporter) {
+    match start(config, parts, clock, exporter) {
         Ok((driver, workers)) => Ok((driver(host, watch), workers)),
         Err(error) => Err(Box::new((host, error))),
     }
@@ -153,9 +155,10 @@ fn open(config: &Config, underlay: Underlay) -> Result<Parts, Error> {
 fn start(
     config: Config,
     parts: Parts,
+    clock: Clock,
     mut exporter: Exporter,
 ) -> Result<(impl FnOnce(Host, Watch) -> Driver, Workers), Error> {
-    let (clock, facts) = (Clock::start(), parts.facts);
+    let facts = parts.facts;
     let timestamps = TimestampFile::open(&config.state.dir);
     let mut node = new_node(&config, clock, &timestamps, &facts)?;
     node.handle_registry(&config.members, clock.now());
@@ -165,7 +168,7 @@ fn start(
     let warnings = settings::warnings(&config, &facts);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let status = settings::node_status(&config, &facts);
-    let mut reporter = Reporter::new(status, &config, warnings, clock.now());
+    let reporter = Reporter::new(status, &config, warnings, clock.started());
     let (socket, device) = parts.sockets.first().zip(parts.devices.first()).ok_or("no worker")?;
     let (sender, device) = (socket.try_clone_sender()?, device.try_clone_writer()?);
     let nat = start_nat(&config, &parts, &published, clock)?;
@@ -190,8 +193,6 @@ fn start(
     exporter.serve(exporter.prepare(config.metrics.listen)?);
     let name = &config.node.name;
     tracing::info!(node = %name, interface = config.interface.name, port = facts.port, "up");
-    let version = env!("CARGO_PKG_VERSION");
-    reporter.note(EventKind::Started, None, format!("meshd {version}, {name} in mesh {}", config.mesh_name));
     // From here on everybody has what it needs of the mesh.
     let baseline = Baseline::of(config);
     let (outer, pings) = (Outer::default(), BTreeMap::new());

@@ -19,6 +19,11 @@ impl Clock {
         Self { start: since_boot() }
     }
 
+    /// What it showed at the start.
+    pub(crate) fn started(self) -> Instant {
+        Instant::ORIGIN + FIRST
+    }
+
     pub(crate) fn now(self) -> Instant {
         Instant::ORIGIN + FIRST + self.elapsed()
     }

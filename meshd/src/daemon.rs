@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use crate::api::exporter::Exporter;
 use crate::api::server::{Call, Server};
 use crate::assembly::assemble;
+use crate::clock::Clock;
 use crate::driver::{Driver, End};
 use crate::idle;
 use crate::log;
 use crate::reload::{Reloads, load};
+use crate::report::events::{EventKind, EventLog};
 use crate::signals::Signals;
 use crate::supervisor;
 use crate::sys::heap;
@@ -33,6 +35,21 @@ pub(crate) struct Life {
     pub(crate) calls: mpsc::Receiver<Call>,
     /// Loading the configuration anew.
     pub(crate) reloads: Reloads,
+    /// What happened. The node has it while it runs.
+    pub(crate) events: EventLog,
+    /// Shows how long ago the daemon was started.
+    pub(crate) clock: Clock,
+    /// Why the node could not start when that was tried last.
+    pub(crate) hindrance: Option<String>,
+}
+
+/// What was before a start of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// The daemon's own start, of which somebody waits for the end.
+    Nothing,
+    /// It was at rest.
+    Rest,
 }
 
 /// Runs the daemon until a signal stops it.
@@ -40,7 +57,7 @@ pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     heap::keep_small();
     let config = load(path)?;
     let log = log::init(&config.log);
-    let reloads = Reloads::new(path.to_owned(), log.clone());
+    let reloads = Reloads::new(path.to_owned(), log.clone(), &config);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
     let ran = runtime.block_on(live(config, reloads, log));
@@ -57,31 +74,42 @@ async fn live(mut config: Config, reloads: Reloads, log: log::Handle) -> Result<
         .await
         .map_err(|e| format!("cannot listen on the API socket {}: {e}", config.api.socket.display()))?;
     let (asker, calls) = server.start(log);
-    let mut life = Life { signals, asker, calls, reloads };
+    let (events, clock) = (EventLog::new(), Clock::start());
+    let mut life = Life { signals, asker, calls, reloads, events, clock, hindrance: None };
+    let (version, name) = (env!("CARGO_PKG_VERSION"), &config.node.name);
+    let text = format!("meshd {version}, {name} in mesh {}", config.mesh_name);
+    life.events.note(EventKind::Started, None, text);
+    let mut before = Before::Nothing;
     loop {
         life.reloads.watch(&config);
-        let end = if config.selected { run(config, &mut life).await? } else { idle::rest(config, &mut life).await };
+        let is_selected = config.selected;
+        let end = if is_selected { run(config, before, &mut life).await? } else { idle::rest(config, &mut life).await };
         match end {
             End::Stopped => return Ok(()),
-            End::Other(other) => config = *other,
+            End::Other(other) => (config, before) = (*other, Before::Rest),
         }
     }
 }
 
-/// Runs the node. One that cannot start is the end, unless the daemon was at rest before: then it rests on.
-async fn run(config: Config, life: &mut Life) -> Result<End, Error> {
-    let (interface, resting) = (config.interface.name.clone(), idle::Resting::of(&config));
-    let (mut driver, workers) = match assemble(config, Exporter::new(life.asker.clone())).await {
-        Ok(assembled) => assembled,
-        Err(error) if life.reloads.is_open() => {
-            life.reloads.finish(Err(error.to_string()));
-            return Ok(resting.rest(life).await);
-        }
-        Err(error) => return Err(error),
+/// Runs the node. One that cannot start is the end, unless the daemon was at rest before: then it rests on, and the start is tried again.
+async fn run(config: Config, before: Before, life: &mut Life) -> Result<End, Error> {
+    let interface = config.interface.name.clone();
+    let spare = (before == Before::Rest).then(|| config.clone());
+    let assembled = assemble(config, life.clock, Exporter::new(life.asker.clone())).await;
+    let (mut driver, workers) = match (assembled, spare) {
+        (Ok(assembled), _) => assembled,
+        (Err(error), Some(config)) => return Ok(idle::wait_to_start(config, error.to_string(), life).await),
+        (Err(error), None) => return Err(error),
     };
+    life.hindrance = None;
+    if before == Before::Rest {
+        life.events.note(EventKind::Node, None, "the node runs");
+    }
     heap::trim();
     life.reloads.finish_if_open();
+    driver.reporter.swap_events(&mut life.events);
     let ran = driver.run(life).await;
+    driver.reporter.swap_events(&mut life.events);
     if !matches!(ran, Ok(End::Other(_))) {
         supervisor::stopping();
     }

@@ -143,7 +143,7 @@ impl Driver {
         self.tell_lans().await;
         self.tell_reach().await;
         let mut watchdog = supervisor::watchdog();
-        supervisor::ready();
+        life.reloads.tell_ready();
         let end = loop {
             self.drain();
             self.route_neighbours().await;

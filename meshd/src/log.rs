@@ -45,6 +45,15 @@ pub(crate) struct Standing {
     pub(crate) output: &'static str,
 }
 
+/// What stands above the configured level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Above {
+    /// `MESHD_LOG`, as long as the process lives.
+    Environment,
+    /// A change that is in force.
+    Change,
+}
+
 /// Why a filter is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FilterError {
@@ -127,12 +136,14 @@ impl Handle {
         Self::new(None, LogLevel::Info, "stderr").0
     }
 
-    /// Takes another configured level. It shows when a change that is in force ends; never while `MESHD_LOG` is set.
-    pub(crate) fn set_level(&self, level: LogLevel) {
+    /// Takes another configured level. Returns what stands above it, where that keeps it from showing.
+    pub(crate) fn set_level(&self, level: LogLevel) -> Option<Above> {
         let mut state = self.state();
-        state.level = level;
+        let is_other = std::mem::replace(&mut state.level, level) != level;
         // A filter of ours is always readable, and the subscriber is there as long as the process.
         let _ = self.apply(&state);
+        let change = state.change.is_some().then_some(Above::Change);
+        state.environment.as_ref().map(|_| Above::Environment).or(change).filter(|_| is_other)
     }
 
     /// Writes by another filter for `period`, or until it is told otherwise: a level for all of meshd, or directives beside what is
@@ -296,10 +307,13 @@ mod tests {
     async fn another_configured_level_shows_when_a_change_ends() {
         let (handle, _filter) = handle(None);
         handle.set("trace", None).unwrap();
-        handle.set_level(LogLevel::Warn);
+        assert_eq!(handle.set_level(LogLevel::Warn), Some(Above::Change));
+        assert_eq!(handle.set_level(LogLevel::Warn), None, "it is no other");
         assert_eq!(handle.standing().filter, "warn,meshd=trace,proto=trace,config=trace");
         handle.reset();
         assert_eq!(handle.standing().filter, "warn,meshd=warn,proto=warn,config=warn");
+        assert_eq!(handle.set_level(LogLevel::Info), None);
+        assert_eq!(handle.standing().filter, CONFIGURED);
     }
 
     #[tokio::test]
@@ -317,6 +331,7 @@ mod tests {
     async fn the_environment_stands_above_the_configuration_and_below_a_change() {
         let (handle, _filter) = handle(Some("meshd=warn"));
         assert!(handle.standing().is_from_environment);
+        assert_eq!(handle.set_level(LogLevel::Debug), Some(Above::Environment));
         handle.set("trace", None).unwrap();
         assert_eq!(handle.standing().filter, "warn,meshd=trace,proto=trace,config=trace");
         handle.reset();

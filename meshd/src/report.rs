@@ -97,7 +97,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// For a node that starts now. `warnings` are those of the configuration.
+    /// For a node that starts now, in a daemon that `started` earlier. `warnings` are those of the configuration.
     pub(crate) fn new(node: NodeStatus, config: &Config, warnings: Vec<String>, started: Instant) -> Self {
         let members = &config.members;
         let addresses = |e: &Endpoint| (e.name.clone(), MeshAddresses::of(e, members));
@@ -131,9 +131,19 @@ impl Reporter {
         self.unresolved.retain(|peer, _| !gone.contains(peer));
     }
 
-    /// Takes what is odd about the configuration; it replaces what was before.
-    pub(crate) fn set_warnings(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
+    /// Takes what is odd about the configuration; it replaces what was before. Returns what of it is new, wherever in the files it
+    /// stands, which the log is told of.
+    pub(crate) fn set_warnings(&mut self, warnings: Vec<String>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.warnings, warnings);
+        let is_new = |warning: &&String| !before.iter().any(|known| without_place(known) == without_place(warning));
+        let new: Vec<String> = self.warnings.iter().filter(is_new).cloned().collect();
+        new.iter().for_each(|warning| tracing::warn!("{warning}"));
+        new
+    }
+
+    /// Whether the mesh has this endpoint: one that is invited only is no member.
+    pub(crate) fn is_member(&self, name: &EndpointName) -> bool {
+        self.addresses.contains_key(name)
     }
 
     /// Notes what a look-up brought.
@@ -349,6 +359,11 @@ impl Reporter {
             health.push(warning(format!("the state folder cannot be written: {text}")));
         }
     }
+}
+
+/// A warning without the file, line and column in front of it, which other lines above it change.
+fn without_place(warning: &str) -> &str {
+    warning.split_once(": ").map_or(warning, |(_, text)| text)
 }
 
 fn error(text: String) -> Health {

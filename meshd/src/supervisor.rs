@@ -48,6 +48,8 @@ pub(crate) enum Doing {
     Running((usize, usize)),
     /// This machine is not selected to run the node.
     Resting,
+    /// The node could not start, and is tried again.
+    Waiting,
 }
 
 impl Watchdog {
@@ -67,6 +69,7 @@ impl Watchdog {
         let status = match doing {
             Doing::Running((connected, all)) => format!("{connected} of {all} peers connected"),
             Doing::Resting => "not selected: nothing runs".to_owned(),
+            Doing::Waiting => "the node cannot start: `meshd status` says why".to_owned(),
         };
         tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
     }

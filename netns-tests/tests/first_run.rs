@@ -94,6 +94,10 @@ fn two_machines_meet_by_init_join_and_up() {
         assert!(said.contains("lab.one has taken it in"), "{said}\n{}", one.log());
         let mesh = machines[0].mesh();
         assert!(!mesh.contains("invited_until") && mesh.contains("# All of these may talk"), "{mesh}");
+        wait_until(Duration::from_secs(5), "an enrolment is counted as a member that is new", || {
+            let last = one.status().json()["last_reload"].clone();
+            last["cause"] == "enrolment" && last["applied"][0] == "endpoints: 1 added"
+        });
         let two = machines[1].up("lab.node2");
         assert_meet(&one, &two);
         two.wait_connected("lab.one");

@@ -1,7 +1,8 @@
 //! The configuration is loaded anew while the daemon runs: what changed takes effect, all else goes on, and a bad file changes nothing.
 #![allow(clippy::expect_used, reason = "what the tests share is part of the tests")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -163,6 +164,11 @@ fn what_is_the_same_changes_nothing_and_what_needs_a_restart_is_named() {
         assert!(told.contains("needs a restart: dataplane.workers, interface.mtu"), "{told}");
         let said = one.log().matches("configuration loaded anew").count();
         assert_eq!(said, 1, "the first only, for the second has silenced what is no warning");
+        assert!(one.meshd(&["log", "debug"]).is_ok());
+        site.mesh.log_level = "error".to_owned();
+        let report = reload(&site.mesh, one);
+        assert_eq!(texts(&report, "applied"), ["log.level"]);
+        assert!(texts(&report, "notes")[0].starts_with("log.level does not show before"), "{report}");
     });
 }
 
@@ -182,6 +188,8 @@ fn another_identity_is_said_and_nothing_of_it_is_applied() {
         let mut mesh = site.mesh.clone();
         mesh.endpoint_mut(&edge(1)).key = netns_tests::mesh::new_key();
         assert_eq!(texts(&reload(&mesh, one), "needs_restart"), ["node.key_file"]);
+        let events = one.meshd(&["events"]).text();
+        assert!(events.contains("held back") && events.contains("needs a restart: mesh.name"), "{events}");
         assert_eq!(ping(site.edge_host(1), &site.address(2, Family::V4), 3).lost(), 0);
     });
 }
@@ -249,6 +257,34 @@ fn a_hang_up_reloads_and_a_watched_file_does_so_by_itself() {
         assert!(one.status().has_session(&edge(2)));
         site.mesh.write(&edge(1));
         wait_until(SHOWN, "it is good again", || one.status().find(&edge(3)).is_some());
+        // From now on the file is where a link leads, which is told while nothing is changed by it.
+        let elsewhere = folder.join("elsewhere");
+        fs::create_dir(&elsewhere).expect("a folder");
+        fs::rename(folder.join("mesh.toml"), elsewhere.join("mesh.toml")).expect("move");
+        std::os::unix::fs::symlink("elsewhere/mesh.toml", folder.join("mesh.toml")).expect("a link");
+        wait_until(SHOWN, "the link is seen", || {
+            let last = last_reload(one);
+            last["error"].is_null() && texts(&last, "applied").is_empty()
+        });
+        fs::write(elsewhere.join("mesh.toml"), smaller.to_toml()).expect("behind the link");
+        wait_until(SHOWN, "what changes behind it is seen", || one.status().find(&edge(3)).is_none());
+    });
+}
+
+#[test]
+fn a_route_that_a_reload_finds_in_the_way_is_told_by_its_answer_the_log_and_an_event() {
+    in_lab(|lab| {
+        let (site, daemons) = three(lab, "");
+        let (one, mut mesh) = (&daemons[0], site.mesh.clone());
+        site.edge_host(1).add_address("eth0", "10.50.0.1/16");
+        mesh.endpoint_mut(&edge(2)).subnets(&["10.50.0.0/16"]);
+        let report = reload(&mesh, one);
+        let notes = texts(&report, "notes");
+        assert!(notes.len() == 1 && notes[0].contains("10.50.0.0/16"), "{report}");
+        assert!(one.log().contains(&notes[0]));
+        assert!(one.meshd(&["events"]).text().contains(&notes[0]));
+        mesh.endpoint_mut(&edge(3)).subnets(&["10.60.0.0/16"]);
+        assert_eq!(texts(&reload(&mesh, one), "notes"), [""; 0], "what is known is not told again");
     });
 }
 
@@ -408,10 +444,12 @@ fn a_node_that_is_deselected_puts_the_machine_back_and_starts_again_when_it_is_s
         assert!(one.meshd(&["status"]).text().contains("not selected"), "in words");
         assert!(!one.meshd(&["ping", &edge(2)]).is_ok());
         before.assert_unchanged(&host, "at rest");
+        in_meshd_toml(&folder, "[log]", "[log]\nformat = \"json\"");
         for round in 0..2 {
             select();
             let report = one.meshd(&["reload"]).text();
             assert!(report.contains("the node starts"), "round {round}: {report}");
+            assert!(report.contains("log.format"), "the process has its form of the log for life: {report}");
             assert_eq!(one.status().json()["mode"], "running");
             assert_eq!(ping(&host, &site.address(2, Family::V4), 3).lost(), 0, "round {round}");
             deselect();
@@ -421,6 +459,50 @@ fn a_node_that_is_deselected_puts_the_machine_back_and_starts_again_when_it_is_s
             wait_until(SHOWN, "the peer was told", || !_two.status().has_session(&edge(1)));
             before.assert_unchanged(&host, "at rest again");
         }
+        wait_until(SHOWN, "the daemon's uptime goes on at rest", || {
+            one.status().json()["node"]["uptime_seconds"].as_u64() > Some(0)
+        });
         one.stop();
+    });
+}
+
+#[test]
+fn a_selected_node_that_cannot_start_says_why_and_starts_when_it_can_and_its_events_go_on() {
+    in_lab(|lab| {
+        let site = Site::new(lab, 2).with_members(1..=2);
+        let host = site.edge_host(1).clone();
+        let folder = site.mesh.write(&edge(1));
+        let file = folder.join("mesh.toml");
+        let everybody = fs::read_to_string(&file).expect("mesh.toml");
+        fs::write(&file, format!("{everybody}\n[selector]\nlabels = [\"on\"]\n")).expect("write mesh.toml");
+        let before = Snapshot::of(&host);
+        let mut one = Daemon::spawn(&edge(1), &host, &folder);
+        one.wait_ready();
+        let told = File::create(folder.join("events")).expect("make the file");
+        let mut command = Command::new(netns_tests::binary::meshd());
+        command.args(["events", "--follow"]).env("MESHD_SOCKET", one.socket()).stdout(told);
+        let mut follower = host.spawn(&mut command);
+        let port = host.enter(|| UdpSocket::bind("0.0.0.0:6374")).expect("another program's port");
+        fs::write(&file, &everybody).expect("write mesh.toml");
+        let refused = one.meshd(&["reload"]);
+        assert!(!refused.is_ok() && refused.stderr.contains("another program has it"), "{refused}");
+        let status = one.status();
+        assert_eq!(status.json()["mode"], "cannot_start");
+        assert!(status.health()[0].contains("cannot listen on UDP port 6374"), "{:?}", status.health());
+        let why = one.meshd(&["why", &edge(2)]);
+        assert!(why.stdout.contains("cannot start") && !why.stdout.contains("selected"), "{why}");
+        drop(port);
+        wait_until(Duration::from_secs(20), "it starts by itself", || one.status().json()["mode"] == "running");
+        let order = ["started", "not selected", "refused: ", "cannot start: ", "the node runs"];
+        wait_until(SHOWN, "the follower was told all of it", || {
+            let text = fs::read_to_string(folder.join("events")).expect("the file");
+            let mut lines = text.lines();
+            order.iter().all(|part| lines.any(|line| line.contains(part)))
+        });
+        assert!(follower.try_wait().expect("its state").is_none(), "it follows on");
+        follower.kill().expect("kill it");
+        let _ = follower.wait();
+        one.stop();
+        before.assert_unchanged(&host, "after all attempts");
     });
 }

@@ -7,7 +7,7 @@ use proto::invitation::{Invited, UnixTime};
 
 use super::example;
 use crate::reload::{RESTART, differences, key};
-use crate::{Baseline, Changes, Config, Key, shape};
+use crate::{Baseline, Changes, Config, Fixed, Key, shape};
 
 fn changes(old: &Config, new: &Config, baseline: &Baseline) -> Changes {
     let known: BTreeSet<_> = old.members.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
@@ -88,4 +88,26 @@ fn another_name_of_the_mesh_is_another_identity() {
     let found = changes(&example(""), &new, &Baseline::of(example("")));
     assert_eq!(found.identity, [key("mesh", "name")]);
     assert_eq!(found.restart, [key("mesh", "name")]);
+}
+
+#[test]
+fn what_a_process_has_for_life_is_put_into_every_later_configuration_and_named() {
+    let fixed = Fixed::of(&example(""));
+    let mut new = example("[api]\nsocket = \"/run/other\"\n[log]\nformat = \"json\"\nlevel = \"warn\"\n");
+    assert_eq!(fixed.settle(&mut new), [key("api", "socket"), key("log", "format")]);
+    let old = example("");
+    assert_eq!((&new.api, new.log.format), (&old.api, old.log.format));
+    assert_ne!(new.log.level, old.log.level, "all else is as it says");
+    assert_eq!(fixed.settle(&mut new), []);
+}
+
+#[test]
+fn who_was_invited_and_is_a_member_now_is_added_and_hides_no_removal() {
+    let mut new = example("");
+    let mut enrolled = new.members.endpoints.pop().unwrap();
+    assert_ne!(enrolled.name, new.node.name);
+    enrolled.name = "new.one".parse().unwrap();
+    new.members.endpoints.push(enrolled);
+    let found = changes(&example(""), &new, &Baseline::of(example("")));
+    assert_eq!(found.endpoints.to_string(), "1 added, 1 removed");
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The `kind` of a line that stands for events that are not kept any more.
+/// The `kind` of a line that stands for events that are not told: they are not kept any more, or were those of another run.
 pub(crate) const MISSED: &str = "missed";
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventLine {
-    /// Its number, which rises by one from event to event; those of a daemon that was started later are greater.
+    /// Its number, which rises by one from event to event; the first is the time of the daemon's start in microseconds since 1970.
     pub(crate) seq: u64,
     /// When, as RFC 3339 writes it, in UTC.
     pub(crate) time: String,
@@ -21,7 +21,7 @@ pub(crate) struct EventLine {
     pub(crate) peer: Option<String>,
     /// What happened, in words.
     pub(crate) text: String,
-    /// Of `missed`: how many events after the one that was asked for are not kept any more.
+    /// Of `missed`: how many events after the one that was asked for are not kept any more; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) missed: Option<u64>,
 }

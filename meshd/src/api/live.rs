@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::server::{Call, failure, stopping};
 use super::stream::{self, Lease};
 use super::trace::TraceRequest;
-use crate::trace;
+use crate::trace::{self, TraceError};
 
 /// Who follows does so for as long as it likes.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -71,8 +71,16 @@ pub(super) async fn trace(
     }
     match result.await {
         Ok(Ok(tracing)) => stream::respond(tracing.lines()),
-        Ok(Err(error)) => failure(StatusCode::CONFLICT, &error),
+        Ok(Err(error)) => failure(code(&error), &error.to_string()),
         Err(_) => stopping(),
+    }
+}
+
+const fn code(error: &TraceError) -> StatusCode {
+    match error {
+        TraceError::Busy | TraceError::NotRunning(_) => StatusCode::CONFLICT,
+        TraceError::NoPeer(_) => StatusCode::NOT_FOUND,
+        TraceError::Wrong(_) => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -131,6 +139,14 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), cut_off).await.expect("the connection ends");
         log.note(EventKind::Resume, None, "the quick one goes on");
         assert!(quick.next::<EventLine>().await.unwrap().is_some());
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_is_told_from_one_that_cannot_be_now() {
+        let text = String::new;
+        let codes =
+            [TraceError::Busy, TraceError::NotRunning(text()), TraceError::NoPeer(text()), TraceError::Wrong(text())];
+        assert_eq!(codes.map(|error| code(&error).as_u16()), [409, 409, 404, 400]);
     }
 
     #[test]

@@ -48,12 +48,13 @@ pub(crate) enum Mode {
     Running,
     /// It does not, for this machine is not selected to run it.
     NotSelected,
+    /// It does not, for it could not start when it was selected; that is tried again.
+    CannotStart,
 }
 
 impl Status {
     /// Of a node that does not run.
-    pub(crate) fn idle(node: NodeStatus, warnings: &[String]) -> Self {
-        let warning = |text: &String| Health { severity: Severity::Warning, text: text.clone() };
+    pub(crate) fn idle(node: NodeStatus, mode: Mode, health: Vec<Health>) -> Self {
         Self {
             version: 1,
             node,
@@ -63,8 +64,8 @@ impl Status {
             relaying: None,
             shared: Vec::new(),
             drops: BTreeMap::new(),
-            health: warnings.iter().map(warning).collect(),
-            mode: Mode::NotSelected,
+            health,
+            mode,
             last_reload: None,
         }
     }

@@ -24,7 +24,7 @@ impl ReloadReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LastReload {
     pub(crate) seconds_ago: f64,
-    /// `call` (`meshd reload`), `signal` (SIGHUP) or `files` (one of them changed).
+    /// `call` (`meshd reload`), `signal` (SIGHUP), `files` (one of them changed) or `enrolment` (an invitation was used).
     pub(crate) cause: String,
     /// Why it failed, in which case nothing was changed; absent where it did not.
     #[serde(default)]

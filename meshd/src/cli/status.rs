@@ -14,7 +14,7 @@ use super::text::{NONE, ago, bytes, count, milliseconds, or_none, percent, rate,
 use super::{Result, SocketArgs, block_on, peer, print};
 use crate::api::client::call;
 use crate::api::detail::{PeerReport, RelayingLine};
-use crate::api::model::{Health, Mode, PathLine, PeerLine, Severity, State, Status};
+use crate::api::model::{Health, Mode, NodeStatus, PathLine, PeerLine, Severity, State, Status};
 use crate::api::shared::SharedLine;
 
 #[derive(Args)]
@@ -74,8 +74,12 @@ fn render(status: &Status) -> String {
             table(&mut out, &rows);
         }
         Mode::NotSelected => {
-            let _ = writeln!(out, "{} in mesh {}, idle, no interface\n", node.name, node.mesh);
+            idle(&mut out, node);
             out.push_str("not selected: left out by [selector] of the mesh file, so nothing runs\n");
+        }
+        Mode::CannotStart => {
+            idle(&mut out, node);
+            out.push_str("cannot start: nothing runs, and the start is tried again until it succeeds\n");
         }
     }
     out.push('\n');
@@ -94,6 +98,11 @@ fn render(status: &Status) -> String {
         health(&mut out, &status.health);
     }
     out
+}
+
+fn idle(out: &mut String, node: &NodeStatus) {
+    let up = span(Duration::from_secs(node.uptime_seconds));
+    let _ = writeln!(out, "{} in mesh {}, idle, no interface, up {up}\n", node.name, node.mesh);
 }
 
 /// Appends what is wrong, worst first.

@@ -90,17 +90,23 @@ impl Host {
         self.apply(plan.clone()).await
     }
 
-    /// Makes the machine look like another plan, or, where that fails, like the one before.
+    /// Makes the machine look like another plan, or, where that fails, like the one before. The interface itself stays as it is,
+    /// as in [`Host::reconcile`], and what is the plan already changes nothing.
     ///
     /// # Errors
     /// As [`Host::configure`].
     pub(crate) async fn reconfigure(&mut self, plan: &Plan) -> Result<(), HostError> {
-        let before = self.plan.clone().filter(|before| before != plan);
-        let changed = self.configure(plan).await;
-        if let (Err(_), Some(before)) = (&changed, before)
-            && let Err(error) = self.configure(&before).await
-        {
-            tracing::error!(%error, "the machine could not be brought back to what it was before a reload");
+        let Some(before) = self.plan.clone() else { return self.configure(plan).await };
+        if before == *plan {
+            return Ok(());
+        }
+        self.plan = Some(plan.clone());
+        let changed = self.reconcile().await;
+        if changed.is_err() {
+            self.plan = Some(before);
+            if let Err(error) = self.reconcile().await {
+                tracing::error!(%error, "the machine could not be brought back to what it was before a reload");
+            }
         }
         changed
     }

@@ -396,6 +396,25 @@ fn a_route_that_appears_later_is_respected_after_reconcile_and_only_differences_
 }
 
 #[test]
+fn another_plan_leaves_an_interface_down_that_somebody_set_down_and_holds_once_it_is_up() {
+    let name = "another_plan_leaves_an_interface_down_that_somebody_set_down_and_holds_once_it_is_up";
+    in_namespace(name, |state| async move {
+        network();
+        let mut host = open(settings(&state));
+        host.reconfigure(&plan(&["10.50.0.0/16"])).await.unwrap();
+        assert_eq!(device_to("10.50.0.7"), "t0", "the first is configured whole");
+        ip("link set t0 down");
+        for prefix in ["10.50.0.0/16", "10.60.0.0/16"] {
+            host.reconfigure(&plan(&[prefix])).await.unwrap();
+            assert!(!ip("link show t0").contains("UP"), "{prefix}");
+        }
+        ip("link set t0 up");
+        host.reconcile().await.unwrap();
+        assert_eq!((device_to("10.60.0.7"), device_to("10.50.0.7")), ("t0".into(), "eth0".into()));
+    });
+}
+
+#[test]
 fn two_thousand_routes_are_installed_at_once() {
     in_namespace("two_thousand_routes_are_installed_at_once", |state| async move {
         network();

@@ -3,7 +3,7 @@
 use config::{Changes, Config, Key};
 use proto::id::PeerId;
 
-use super::Reloads;
+use super::{Reloads, told};
 use crate::api::exporter;
 use crate::api::reload::ReloadReport;
 use crate::driver::Driver;
@@ -34,7 +34,7 @@ impl Driver {
         loaded: Result<Box<Config>, String>,
         reloads: &mut Reloads,
     ) -> Option<Box<Config>> {
-        let config = match loaded {
+        let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
                 self.note_reload(&Err(error.clone()));
@@ -43,13 +43,17 @@ impl Driver {
             }
         };
         if !config.selected {
-            reloads.outcome(ReloadReport::of("not selected any more: the node stops"), &config);
+            let report = ReloadReport::of("not selected any more: the node stops");
+            self.note_reload(&Ok(report.clone()));
+            reloads.outcome(report, &mut config);
             return Some(config);
         }
-        let own = &self.baseline.config().node.name;
-        let changes = self.baseline.changes(&config, |name| name == own || self.node.peer_id(name).is_some());
+        let changes = self.baseline.changes(&config, |name| self.reporter.is_member(name));
         if !changes.identity.is_empty() {
             let needs_restart = names(changes.restart.iter().chain(&changes.hot));
+            let text =
+                format!("held back, for it makes this node another one; needs a restart: {}", needs_restart.join(", "));
+            self.reporter.note(EventKind::Reload, None, text);
             reloads.finish(Ok(ReloadReport {
                 needs_restart,
                 notes: vec![ANOTHER_NODE.to_owned()],
@@ -67,12 +71,7 @@ impl Driver {
     }
 
     fn note_reload(&mut self, result: &Result<ReloadReport, String>) {
-        let text = match result {
-            Ok(report) if report.applied.is_empty() => "nothing changed".to_owned(),
-            Ok(report) => report.applied.join("; "),
-            Err(error) => format!("refused: {}", error.lines().next().unwrap_or_default()),
-        };
-        self.reporter.note(EventKind::Reload, None, text);
+        self.reporter.note(EventKind::Reload, None, told(result));
     }
 
     async fn transact(
@@ -81,20 +80,22 @@ impl Driver {
         changes: &Changes,
         reloads: &mut Reloads,
     ) -> Result<ReloadReport, String> {
-        let report =
+        let mut report =
             ReloadReport { applied: changes.hot_lines(), needs_restart: names(&changes.restart), notes: Vec::new() };
         if !changes.is_any_hot() {
-            // Where they stand in the file may have changed all the same.
-            self.reporter.set_warnings(settings::warnings(&config, &self.facts));
+            // Where they stand in the file may have changed all the same, and so may the names of files.
+            report.notes = self.reporter.set_warnings(settings::warnings(&config, &self.facts));
+            reloads.watch(&config);
             return Ok(report);
         }
         let ready = self.prepare(&config, changes)?;
         let plan = settings::plan(&config, self.facts.mtu);
         self.host.reconfigure(&plan).await.map_err(|error| format!("{error}; nothing is changed"))?;
         self.commit(&config, changes, ready).await;
-        self.reporter.set_warnings(settings::warnings(&config, &self.facts));
+        report.notes = self.reporter.note_withheld(&self.host.notes());
+        report.notes.extend(self.reporter.set_warnings(settings::warnings(&config, &self.facts)));
+        report.notes.extend(reloads.set_level(config.log.level));
         reloads.watch(&config);
-        reloads.outcome(report.clone(), &config);
         self.baseline = config::Baseline::of(*config);
         Ok(report)
     }

@@ -9,11 +9,11 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use config::{Config, Problems};
+use config::{Config, Fixed, LogLevel, Problems};
 use tokio::sync::oneshot;
 
 use crate::api::reload::{LastReload, ReloadReport};
-use crate::log;
+use crate::log::{self, Above};
 use crate::metrics::Reloads as Counts;
 use crate::supervisor;
 use watch::FileWatch;
@@ -59,7 +59,11 @@ pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
 pub(crate) struct Reloads {
     path: PathBuf,
     log: log::Handle,
-    files: Option<FileWatch>,
+    fixed: Fixed,
+    /// To be watched; none where the configuration does not say so.
+    files: Vec<PathBuf>,
+    /// `None` also where that has failed.
+    watch: Option<FileWatch>,
     open: Option<Open>,
     /// Wished for while one goes on, which may have read the files before they were what they are now. As many wait as the API
     /// lets through.
@@ -79,9 +83,10 @@ struct Open {
 }
 
 impl Reloads {
-    /// None goes on.
-    pub(crate) fn new(path: PathBuf, log: log::Handle) -> Self {
-        Self { path, log, files: None, open: None, next: None, last: None, counts: Counts::default() }
+    /// None goes on. `config` is what the process began with.
+    pub(crate) fn new(path: PathBuf, log: log::Handle, config: &Config) -> Self {
+        let (fixed, counts) = (Fixed::of(config), Counts::default());
+        Self { path, log, fixed, files: Vec::new(), watch: None, open: None, next: None, last: None, counts }
     }
 
     /// Begins a reload; one that is wished for while another goes on begins after that.
@@ -111,7 +116,7 @@ impl Reloads {
                         Err(_) => Err("the thread that reads the configuration came to its end".to_owned()),
                     };
                 }
-                () = changed(self.files.as_mut()) => self.begin(Cause::Files, None),
+                () = changed(self.watch.as_mut()) => self.begin(Cause::Files, None),
             }
         }
     }
@@ -121,9 +126,29 @@ impl Reloads {
         self.open.is_some()
     }
 
-    /// Notes what is to be told of the reload that goes on, when the daemon has done it.
-    pub(crate) fn outcome(&mut self, report: ReloadReport, config: &Config) {
-        self.log.set_level(config.log.level);
+    /// Says that all is as it is to be, unless a reload goes on, of which its end says so.
+    pub(crate) fn tell_ready(&self) {
+        if !self.is_open() {
+            supervisor::ready();
+        }
+    }
+
+    /// Takes the level of the log; what is to be told of that, where it does not show.
+    pub(crate) fn set_level(&self, level: LogLevel) -> Option<String> {
+        let above = self.log.set_level(level)?;
+        Some(match above {
+            Above::Environment => "log.level does not show, for MESHD_LOG stands above it".to_owned(),
+            Above::Change => {
+                "log.level does not show before `meshd log reset`, for `meshd log` has changed it".to_owned()
+            }
+        })
+    }
+
+    /// Notes what is to be told of the reload that goes on, when the daemon has done it: with this configuration the node is stopped
+    /// or started. What the process keeps for life is put into that.
+    pub(crate) fn outcome(&mut self, mut report: ReloadReport, config: &mut Config) {
+        report.needs_restart.extend(self.fixed.settle(config).iter().map(ToString::to_string));
+        report.notes.extend(self.set_level(config.log.level));
         if let Some(open) = &mut self.open {
             open.report = report;
         }
@@ -184,10 +209,15 @@ impl Reloads {
 
     /// Watches the files of a configuration from now on, where it says so.
     pub(crate) fn watch(&mut self, config: &Config) {
-        if !config.reload.watch {
-            self.files = None;
-        } else if self.files.as_ref().is_none_or(|files| files.is_outdated(&config.files)) {
-            self.files = FileWatch::on(&config.files)
+        self.files = if config.reload.watch { config.files.clone() } else { Vec::new() };
+        self.renew_watch();
+    }
+
+    fn renew_watch(&mut self) {
+        if self.files.is_empty() {
+            self.watch = None;
+        } else if self.watch.as_ref().is_none_or(|watch| watch.is_outdated(&self.files)) {
+            self.watch = FileWatch::on(&self.files)
                 .inspect_err(|error| tracing::warn!(%error, "the configuration's files cannot be watched"))
                 .ok();
         }
@@ -195,12 +225,23 @@ impl Reloads {
 
     fn open(&mut self, cause: Cause, answers: Vec<Answer>) {
         supervisor::reloading();
+        // Before they are read, so that no change falls between: whatever comes of it, links and folders may be others.
+        self.renew_watch();
         let (sender, loading) = oneshot::channel();
         let path = self.path.clone();
         let work = move || drop(sender.send(config::load(&path)));
         // Without a thread the sender is gone, which is told as any failure.
         let _ = std::thread::Builder::new().name("reload".to_owned()).spawn(work);
         self.open = Some(Open { cause, answers, loading: Some(loading), report: ReloadReport::default() });
+    }
+}
+
+/// What came of a reload, as an event tells it.
+pub(crate) fn told(result: &Result<ReloadReport, String>) -> String {
+    match result {
+        Ok(report) if report.applied.is_empty() => "nothing changed".to_owned(),
+        Ok(report) => report.applied.join("; "),
+        Err(error) => format!("refused: {}", error.lines().next().unwrap_or_default()),
     }
 }
 

@@ -52,8 +52,9 @@ pub(crate) enum EventKind {
     Addresses,
     /// The machine slept, or the daemon was stopped.
     Resume,
+    /// The node runs, or does not, though the daemon does.
+    Node,
     /// The configuration was read anew.
-    #[allow(dead_code, reason = "for whoever reads the configuration anew")]
     Reload,
     /// Routes are left out of the machine, or no longer.
     Routes,
@@ -78,6 +79,7 @@ impl EventKind {
             Self::PortMapping => "port_mapping",
             Self::Addresses => "addresses",
             Self::Resume => "resume",
+            Self::Node => "node",
             Self::Reload => "reload",
             Self::Routes => "routes",
         }
@@ -104,6 +106,15 @@ struct Entry {
 struct Follower {
     lines: mpsc::Sender<String>,
     lease: Lease,
+}
+
+/// Why not everything is told that happened after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    /// So many events are not kept any more.
+    Counted(u64),
+    /// The event was of another run of the daemon.
+    OtherRun,
 }
 
 /// What a new follower gets.
@@ -135,13 +146,22 @@ impl EventLog {
         self.entries.push_back(entry);
     }
 
-    /// What happened after the event `since`, oldest first; before it, how many events are not kept any more.
+    /// What happened after the event `since`, oldest first. Before it, where that is not all: how many events are not kept any
+    /// more, or that the number is one of another run of the daemon.
     pub(crate) fn since(&self, since: Option<u64>) -> Vec<EventLine> {
-        let wanted = since.map_or(self.oldest, |since| since.saturating_add(1).max(self.first));
-        let missed = self.oldest.saturating_sub(wanted);
+        let next = self.oldest + self.entries.len() as u64;
+        let (wanted, gap) = match since {
+            None => (self.oldest, None),
+            Some(since) if (self.first..next).contains(&since) => {
+                let wanted = since.saturating_add(1);
+                let missed = self.oldest.saturating_sub(wanted);
+                (wanted, (missed > 0).then_some(Gap::Counted(missed)))
+            }
+            Some(_) => (self.oldest, Some(Gap::OtherRun)),
+        };
         let skip = usize::try_from(wanted.saturating_sub(self.oldest)).unwrap_or(usize::MAX);
         let lines = (self.oldest..).zip(&self.entries).skip(skip).map(|(seq, entry)| entry.line(seq));
-        self.gap(missed).into_iter().chain(lines).collect()
+        gap.map(|gap| self.missed(gap)).into_iter().chain(lines).collect()
     }
 
     /// Follows from after the event `since`.
@@ -158,25 +178,41 @@ impl EventLog {
         Ok(Following { first: self.since(since).iter().map(line).collect(), then })
     }
 
-    fn gap(&self, missed: u64) -> Option<EventLine> {
-        let first = self.entries.front().filter(|_| missed > 0)?;
-        let text = format!("{missed} events before this are not kept any more");
-        let line = first.line(self.oldest - 1);
-        Some(EventLine { kind: MISSED.to_owned(), peer: None, text, missed: Some(missed), ..line })
+    /// The line that stands for what is not there, as old as the first that is.
+    fn missed(&self, gap: Gap) -> EventLine {
+        let unix_micros = self.entries.front().map_or_else(wall_time::unix_micros, |first| first.unix_micros);
+        let (missed, text) = match gap {
+            Gap::Counted(missed) => (Some(missed), format!("{missed} events before this are not kept any more")),
+            Gap::OtherRun => {
+                (None, "the daemon was started since; what it had not told before that is lost".to_owned())
+            }
+        };
+        let kind = MISSED.to_owned();
+        EventLine { kind, text, missed, ..of_node(self.oldest.saturating_sub(1), unix_micros) }
     }
 }
 
 impl Entry {
     fn line(&self, seq: u64) -> EventLine {
         EventLine {
-            seq,
-            time: wall_time::text(self.unix_micros, Digits::Three),
-            unix_ms: self.unix_micros / 1_000,
             kind: self.kind.name().to_owned(),
             peer: self.peer.as_ref().map(ToString::to_string),
             text: self.text.to_string(),
-            missed: None,
+            ..of_node(seq, self.unix_micros)
         }
+    }
+}
+
+/// A line of the node itself, in which nothing is said yet.
+fn of_node(seq: u64, unix_micros: u64) -> EventLine {
+    EventLine {
+        seq,
+        time: wall_time::text(unix_micros, Digits::Three),
+        unix_ms: unix_micros / 1_000,
+        kind: String::new(),
+        peer: None,
+        text: String::new(),
+        missed: None,
     }
 }
 
@@ -209,7 +245,20 @@ mod tests {
         assert!(all.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
         assert_eq!(log.since(Some(all[2].seq)), all[3..]);
         assert_eq!(log.since(Some(all[4].seq)), []);
-        assert_eq!(log.since(Some(0)), all, "what was seen of another run of the daemon is older than everything");
+    }
+
+    #[test]
+    fn who_saw_an_event_of_another_run_gets_everything_after_a_line_that_says_so_wherever_the_clock_stood_then() {
+        let log = noted(3);
+        let all = log.since(None);
+        for of_another in [0, log.first - 1, all[2].seq + 1, u64::MAX] {
+            let lines = log.since(Some(of_another));
+            let gap = (lines[0].kind.as_str(), lines[0].missed, lines[0].seq, lines[0].unix_ms);
+            assert_eq!(gap, ("missed", None, all[0].seq - 1, all[0].unix_ms), "{of_another}");
+            assert_eq!(lines[1..], all, "{of_another}");
+            assert_eq!(log.since(Some(lines[0].seq))[1..], all, "who saw that line and nothing more");
+        }
+        assert_eq!(noted(0).since(Some(7)).len(), 1, "also where nothing has happened yet");
     }
 
     #[test]

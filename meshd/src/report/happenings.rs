@@ -101,9 +101,17 @@ impl Reporter {
         self.happenings.note_addresses(addresses);
     }
 
-    /// Notes which routes are withheld from the machine, and why, where that has changed.
-    pub(crate) fn note_withheld(&mut self, notes: &[HostNote]) {
-        self.happenings.note_withheld(notes);
+    /// Notes which routes are withheld from the machine, and why, where that has changed. Returns what is new of it, which the log is
+    /// told of.
+    pub(crate) fn note_withheld(&mut self, notes: &[HostNote]) -> Vec<String> {
+        let new = self.happenings.note_withheld(notes);
+        new.iter().for_each(|note| tracing::warn!("{note}"));
+        new
+    }
+
+    /// Gives its log of events for another: that of the daemon goes on when the node does not.
+    pub(crate) fn swap_events(&mut self, log: &mut EventLog) {
+        std::mem::swap(&mut self.happenings.log, log);
     }
 }
 
@@ -282,15 +290,17 @@ impl Happenings {
     }
 
     /// Notes which routes are withheld from the machine, and why, where that has changed.
-    fn note_withheld(&mut self, notes: &[HostNote]) {
+    fn note_withheld(&mut self, notes: &[HostNote]) -> Vec<String> {
         let now: BTreeSet<String> = notes.iter().map(ToString::to_string).collect();
-        for note in now.difference(&self.withheld) {
+        let new: Vec<String> = now.difference(&self.withheld).cloned().collect();
+        for note in &new {
             self.log.note(EventKind::Routes, None, note.as_str());
         }
         for note in self.withheld.difference(&now) {
             self.log.note(EventKind::Routes, None, format!("no longer: {note}"));
         }
         self.withheld = now;
+        new
     }
 }
 

@@ -65,6 +65,23 @@ impl TraceSink for Sink {
     }
 }
 
+/// Why a trace does not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TraceError {
+    /// One runs already.
+    #[error("another trace is running; try again when it has ended")]
+    Busy,
+    /// There is no such peer.
+    #[error("{0}")]
+    NoPeer(String),
+    /// The request cannot be understood.
+    #[error("{0}")]
+    Wrong(String),
+    /// Nothing runs that could be watched.
+    #[error("{0}")]
+    NotRunning(String),
+}
+
 /// A trace that has begun, and ends when this is dropped.
 pub(crate) struct Tracing {
     packets: mpsc::Receiver<Traced>,
@@ -82,12 +99,13 @@ impl Driver {
     ///
     /// # Errors
     /// What is wrong with the request, or that another trace runs.
-    pub(crate) fn begin_trace(&mut self, request: &TraceRequest) -> Result<Tracing, String> {
+    pub(crate) fn begin_trace(&mut self, request: &TraceRequest) -> Result<Tracing, TraceError> {
         if self.trace.0.strong_count() > 0 {
-            return Err("another trace is running; try again when it has ended".to_owned());
+            return Err(TraceError::Busy);
         }
-        let peer = request.peer.as_deref().map(|name| self.reporter.find(&self.node, name)).transpose()?;
-        let filter = TraceFilter { peer, ..filter(request)? };
+        let peer = request.peer.as_deref().map(|name| self.reporter.find(&self.node, name)).transpose();
+        let peer = peer.map_err(TraceError::NoPeer)?;
+        let filter = TraceFilter { peer, ..filter(request).map_err(TraceError::Wrong)? };
         let names = Names::new(&self.node, self.reporter.names(&self.node), self.clock, request.snap.is_some());
         let (sender, packets) = mpsc::channel(MAX_WAITING);
         let lost = Arc::<AtomicU64>::default();
