@@ -147,7 +147,8 @@ impl Driver {
         self.resolver.renew(endpoints(), |name| self.node.peer_id(name));
         // Before anybody else has a number that is free now: what is still to be said is of those who had it.
         self.drain();
-        self.reporter.renew(settings::node_status(config, &self.facts), &config.members, &gone);
+        let status = settings::node_status(config, &self.facts);
+        self.reporter.renew(status, &config.members, |name| self.node.peer_id(name));
         self.node.handle_invitations(&config.invited, now);
         self.replay_neighbours();
     }
