@@ -167,6 +167,7 @@ impl Driver {
         if is_mapping {
             self.nat.ask_gateways(settings.mapped_port, Pace::default());
             self.outer.forget_mapped();
+            self.reporter.forget_mapped();
         }
         if let Some(port) = port {
             self.nat.ask_servers(settings, port);

@@ -80,6 +80,11 @@ impl Reporter {
         self.happenings.note_mapping(event);
     }
 
+    /// Notes that no gateway maps a port to this node any more, for none is asked, or all are asked anew.
+    pub(crate) fn forget_mapped(&mut self) {
+        self.happenings.forget_mapped();
+    }
+
     /// Notes the addresses by which the machine may be reached, where they have changed.
     pub(crate) fn note_addresses(&mut self, addresses: &[IpAddr]) {
         self.happenings.note_addresses(addresses);
@@ -211,11 +216,19 @@ impl Happenings {
             NatEvent::Mapped { protocol, external, .. } if self.mapped.insert(*external) => {
                 self.log.note(EventKind::PortMapping, None, format!("{external} leads here, by {protocol}"));
             }
-            NatEvent::Unmapped { external } if self.mapped.remove(external) => {
-                self.log.note(EventKind::PortMapping, None, format!("{external} does not lead here any more"));
-            }
+            NatEvent::Unmapped { external } if self.mapped.remove(external) => self.note_unmapped(*external),
             NatEvent::Mapped { .. } | NatEvent::Unmapped { .. } | NatEvent::Reflexive { .. } => {}
         }
+    }
+
+    fn forget_mapped(&mut self) {
+        for external in std::mem::take(&mut self.mapped) {
+            self.note_unmapped(external);
+        }
+    }
+
+    fn note_unmapped(&mut self, external: SocketAddr) {
+        self.log.note(EventKind::PortMapping, None, format!("{external} does not lead here any more"));
     }
 
     /// Notes the addresses by which the machine may be reached, where they have changed.
@@ -252,5 +265,28 @@ impl Connection {
             count => format!(", with {count} new sessions in between"),
         };
         format!(", after {seconds} s, last over {}{rekeys}", self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::Protocol;
+
+    #[test]
+    fn a_mapping_that_is_given_up_is_told_once_and_told_again_when_it_is_back() {
+        let mut happenings = Happenings::new();
+        let (external, lifetime) = ("203.0.113.9:7000".parse().unwrap(), Duration::from_secs(7_200));
+        let mapped = NatEvent::Mapped { protocol: Protocol::Pcp, external, lifetime };
+        happenings.note_mapping(&mapped);
+        happenings.note_mapping(&mapped);
+        happenings.forget_mapped();
+        happenings.forget_mapped();
+        happenings.note_mapping(&NatEvent::Unmapped { external });
+        happenings.note_mapping(&mapped);
+        let told = happenings.log.since(None).into_iter().map(|event| (event.kind, event.text));
+        let (here, gone) = ("203.0.113.9:7000 leads here, by PCP", "203.0.113.9:7000 does not lead here any more");
+        let expected = [here, gone, here].map(|text| ("port_mapping".to_owned(), text.to_owned()));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }
