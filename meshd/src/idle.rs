@@ -13,6 +13,7 @@ use crate::reload::{Cause, Reloads};
 use crate::settings;
 use crate::signals::Order;
 use crate::supervisor;
+use crate::trace::TraceRefusal;
 
 /// What is said to whoever wants something of the node.
 const NOT_SELECTED: &str = "this machine is not selected to run the node, so nothing runs; select it in the configuration, then `meshd reload`";
@@ -80,7 +81,9 @@ impl Resting {
             Call::Metrics(answer) => drop(answer.send(Err(NOT_SELECTED.to_owned()))),
             Call::Events { answer, .. } => drop(answer.send(Vec::new())),
             Call::Follow { answer, .. } => drop(answer.send(Err(NOT_SELECTED.to_owned()))),
-            Call::Trace { answer, .. } => drop(answer.send(Err(NOT_SELECTED.to_owned()))),
+            Call::Trace { answer, .. } => {
+                drop(answer.send(Err(TraceRefusal::Unavailable(NOT_SELECTED.to_owned()))));
+            }
             Call::Why { query, answer } => drop(answer.send((self.why(&query), query))),
             Call::Measure => {}
             Call::Reload(answer) => reloads.begin(Cause::Call, Some(answer)),

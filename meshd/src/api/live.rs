@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::server::{Call, failure, stopping};
 use super::stream::{self, Lease};
 use super::trace::TraceRequest;
-use crate::trace;
+use crate::trace::{self, TraceRefusal};
 
 /// Who follows does so for as long as it likes.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -71,8 +71,16 @@ pub(super) async fn trace(
     }
     match result.await {
         Ok(Ok(tracing)) => stream::respond(tracing.lines()),
-        Ok(Err(error)) => failure(StatusCode::CONFLICT, &error),
+        Ok(Err(refusal)) => failure(status(&refusal), &refusal.to_string()),
         Err(_) => stopping(),
+    }
+}
+
+const fn status(refusal: &TraceRefusal) -> StatusCode {
+    match refusal {
+        TraceRefusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+        TraceRefusal::UnknownPeer(_) => StatusCode::NOT_FOUND,
+        TraceRefusal::Unavailable(_) => StatusCode::CONFLICT,
     }
 }
 
@@ -131,6 +139,23 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), cut_off).await.expect("the connection ends");
         log.note(EventKind::Resume, None, "the quick one goes on");
         assert!(quick.next::<EventLine>().await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_trace_is_told_from_a_peer_that_is_nobody_and_from_a_bad_time() {
+        for (refusal, expected) in [
+            (TraceRefusal::Unreadable("host".to_owned()), StatusCode::BAD_REQUEST),
+            (TraceRefusal::UnknownPeer("peer".to_owned()), StatusCode::NOT_FOUND),
+            (TraceRefusal::Unavailable("another".to_owned()), StatusCode::CONFLICT),
+        ] {
+            let (calls, mut called) = mpsc::channel(1);
+            let asked = trace(State(calls), Extension(Lease::default()), Ok(Json(TraceRequest::default())));
+            let answered = async {
+                let Some(Call::Trace { answer, .. }) = called.recv().await else { panic!("another call") };
+                assert!(answer.send(Err(refusal)).is_ok());
+            };
+            assert_eq!(tokio::join!(asked, answered).0.status(), expected);
+        }
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Driver {
         self.drain();
         let status = settings::node_status(config, &self.facts);
         self.reporter.renew(status, &config.members, |name| self.node.peer_id(name));
+        self.end_trace_of_others();
         self.node.handle_invitations(&config.invited, now);
         self.replay_neighbours();
     }
