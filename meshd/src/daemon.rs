@@ -15,15 +15,15 @@ use crate::idle;
 use crate::log;
 use crate::reload::{Reloads, load};
 use crate::report::events::{EventKind, EventLog};
+use crate::resolver::MAX_LOOK_UPS;
 use crate::signals::Signals;
 use crate::supervisor;
 use crate::sys::heap;
 
 type Error = Box<dyn std::error::Error>;
 
-/// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
-/// rest, few enough for a small machine in a mesh of a thousand names.
-const MAX_LOOKUPS: usize = 16;
+/// Threads for what blocks and is not a look-up of a name: writing the metrics down, and listing routes. They take milliseconds.
+const MAX_OTHERS: usize = 4;
 
 /// What stays from the first moment to the last, whatever the node does.
 pub(crate) struct Life {
@@ -59,7 +59,7 @@ pub(crate) fn main(path: &Path) -> Result<ExitCode, Error> {
     let log = log::init(&config.log);
     let reloads = Reloads::new(path.to_owned(), log.clone(), &config);
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(MAX_LOOKUPS).build()?;
+    let runtime = builder.enable_all().max_blocking_threads(MAX_LOOK_UPS + MAX_OTHERS).build()?;
     let ran = runtime.block_on(live(config, reloads, log));
     // A look-up that waits for a name server can take half a minute, and nobody waits for its answer any more.
     runtime.shutdown_background();

@@ -19,7 +19,7 @@ use crate::report::events::EventKind;
 use crate::settings;
 use crate::signals::Order;
 use crate::supervisor::{self, Doing};
-use crate::trace::TraceError;
+use crate::trace::TraceRefusal;
 
 /// Between two attempts to start the node: short for who waits for it, long for the machine, to which each adds an interface for a moment.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ impl Resting {
             Call::Metrics(answer) => drop(answer.send(Err(refusal()))),
             Call::Events { since, answer } => drop(answer.send(life.events.since(since))),
             Call::Follow { since, lease, answer } => drop(answer.send(life.events.follow(since, lease))),
-            Call::Trace { answer, .. } => drop(answer.send(Err(TraceError::NotRunning(refusal())))),
+            Call::Trace { answer, .. } => drop(answer.send(Err(TraceRefusal::Unavailable(refusal())))),
             Call::Why { query, answer } => drop(answer.send((self.why(&query), query))),
             Call::Measure => {}
             Call::Reload(answer) => life.reloads.begin(Cause::Call, Some(answer)),

@@ -24,6 +24,9 @@ const IDENTIFIER: &str = "meshd";
 /// Longest text of a filter, in bytes: some ten directives.
 const MAX_FILTER: usize = 512;
 
+/// Longest change that ends by itself, that of the command line too: what is to last longer has no end. Clocks do not reach much further.
+const MAX_PERIOD: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is written, for who wants to change it. Copies change the same.
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Shared>);
@@ -68,6 +71,9 @@ pub(crate) enum FilterError {
     /// It is too long.
     #[error("a filter has at most {MAX_FILTER} characters")]
     TooLong,
+    /// The change would last for longer than a year.
+    #[error("for_seconds is longer than a year; leave it out for a change that lasts")]
+    TooFar,
     /// There is no subscriber any more.
     #[error("the log cannot be changed: {0}")]
     Gone(#[from] reload::Error),
@@ -150,10 +156,13 @@ impl Handle {
     /// configured (`meshd::driver=trace`). Must be called within the runtime.
     ///
     /// # Errors
-    /// When the filter cannot be read; nothing changes then.
+    /// When the filter cannot be read, or the period is longer than a year; nothing changes then.
     pub(crate) fn set(&self, filter: &str, period: Option<Duration>) -> Result<(), FilterError> {
         if filter.len() > MAX_FILTER {
             return Err(FilterError::TooLong);
+        }
+        if period.is_some_and(|period| period > MAX_PERIOD) {
+            return Err(FilterError::TooFar);
         }
         let mut state = self.state();
         let filter = match filter.trim().parse::<tracing::Level>() {
@@ -324,6 +333,21 @@ mod tests {
             assert!(matches!(result, Err(FilterError::Unreadable { .. })), "{bad}: {result:?}");
         }
         assert!(matches!(handle.set(&"a=info,".repeat(100), None), Err(FilterError::TooLong)));
+        assert_eq!(handle.standing().filter, CONFIGURED);
+    }
+
+    #[tokio::test]
+    async fn a_period_without_an_end_is_refused_and_the_change_before_it_still_ends() {
+        let (handle, _filter) = handle(None);
+        handle.set("debug", Some(Duration::from_secs(3600))).unwrap();
+        for seconds in [10_000_000_000_000_000_000, u64::MAX, MAX_PERIOD.as_secs() + 1] {
+            let refused = handle.set("trace", Some(Duration::from_secs(seconds)));
+            assert!(matches!(refused, Err(FilterError::TooFar)), "{refused:?}");
+        }
+        let standing = handle.standing();
+        assert_eq!(standing.filter, "warn,meshd=debug,proto=debug,config=debug");
+        assert!(standing.reverts_after.is_some());
+        handle.revert(Some(1));
         assert_eq!(handle.standing().filter, CONFIGURED);
     }
 

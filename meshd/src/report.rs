@@ -10,6 +10,7 @@ mod netcheck;
 mod often;
 mod paths;
 mod shared;
+mod unresolved;
 mod why;
 
 pub(crate) use history::{disconnect_text, spray_text};
@@ -37,6 +38,7 @@ use crate::resolver::Resolved;
 use happenings::Happenings;
 use history::History;
 use names::Absent;
+use unresolved::Unresolved;
 
 /// Send errors that are remembered, by destination; more destinations than this say nothing new.
 const MAX_SEND_ERRORS: usize = 16;
@@ -90,7 +92,7 @@ pub(crate) struct Reporter {
     public_addresses: Vec<String>,
     history: History,
     happenings: Happenings,
-    unresolved: BTreeMap<PeerId, BTreeMap<String, String>>,
+    unresolved: Unresolved,
     send_errors: BTreeMap<SocketAddr, (std::time::Instant, String)>,
     state_error: Option<String>,
     warnings: Vec<String>,
@@ -113,22 +115,27 @@ impl Reporter {
             absent: Absent::of(config),
             history: History::default(),
             happenings: Happenings::new(),
-            unresolved: BTreeMap::new(),
+            unresolved: Unresolved::default(),
             send_errors: BTreeMap::new(),
             state_error: None,
             warnings,
         }
     }
 
-    /// Takes another mesh, in which those of `gone` have no part. What happened with the others is kept.
-    pub(crate) fn renew(&mut self, node: NodeStatus, config: &Config, gone: &[PeerId]) {
+    /// Takes another mesh. What happened with peers that are still there is kept.
+    pub(crate) fn renew(
+        &mut self,
+        node: NodeStatus,
+        config: &Config,
+        peer_id: impl Fn(&EndpointName) -> Option<PeerId>,
+    ) {
         let renewed = Self::new(node, config, Vec::new(), self.started);
         (self.node, self.public_addresses) = (renewed.node, renewed.public_addresses);
         (self.addresses, self.subnets) = (renewed.addresses, renewed.subnets);
         (self.communities, self.absent) = (renewed.communities, renewed.absent);
         self.history.keep(|name| self.addresses.contains_key(name));
         self.happenings.renew(|name| self.addresses.contains_key(name));
-        self.unresolved.retain(|peer, _| !gone.contains(peer));
+        self.unresolved.keep(&config.members.endpoints, peer_id);
     }
 
     /// Takes what is odd about the configuration; it replaces what was before. Returns what of it is new, wherever in the files it
@@ -151,7 +158,7 @@ impl Reporter {
         for (name, error) in &resolved.failures {
             tracing::warn!(host = name, error, "cannot resolve a public address");
         }
-        self.unresolved.insert(resolved.peer, resolved.failures.clone());
+        self.unresolved.note(resolved);
     }
 
     /// Notes that a datagram could not be sent.
@@ -295,8 +302,7 @@ impl Reporter {
                 plural(*count)
             )));
         }
-        let unresolved = node.peer_id(name).and_then(|id| self.unresolved.get(&id));
-        for (host, reason) in unresolved.into_iter().flatten() {
+        for (host, reason) in node.peer_id(name).into_iter().flat_map(|id| self.unresolved.of(id)) {
             health.push(error(format!("cannot resolve {host}, a public address of {name}: {reason}")));
         }
     }

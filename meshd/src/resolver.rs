@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use proto::id::{EndpointName, PeerId};
 use proto::member::{Endpoint, Host, PublicAddress};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinError};
+
+/// Names looked up at the same time, each by a thread that waits: enough that a few dead name servers do not hold up the
+/// rest, few enough for a small machine in a mesh of a thousand names.
+pub(crate) const MAX_LOOK_UPS: usize = 16;
 
 /// How often names are asked for anew: a site on a dynamic address comes back within this, and a DNS server with a
 /// thousand clients sees some ten queries a second.
@@ -28,6 +32,13 @@ pub(crate) struct Resolved {
     pub(crate) candidates: Vec<SocketAddr>,
     /// Names that did not resolve, with the reason.
     pub(crate) failures: BTreeMap<String, String>,
+}
+
+impl Resolved {
+    /// Nothing yet.
+    pub(crate) const fn empty(peer: PeerId) -> Self {
+        Self { peer, look_up: 0, candidates: Vec::new(), failures: BTreeMap::new() }
+    }
 }
 
 /// Running look-ups; they end when this is dropped.
@@ -117,11 +128,31 @@ async fn watch(peer: PeerId, number: u64, addresses: Vec<PublicAddress>, answers
 /// What each name and port was last.
 type Known = BTreeMap<String, Vec<SocketAddr>>;
 
-async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let mut found: Vec<SocketAddr> = tokio::net::lookup_host((name, port)).await?.collect();
+/// Looks a name up, by a thread of its own. At most [`MAX_LOOK_UPS`] run at a time, and more wait for their turn.
+///
+/// # Errors
+/// Those of the system's resolver.
+pub(crate) async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static TURNS: Semaphore = Semaphore::const_new(MAX_LOOK_UPS);
+    let found = in_turn(&TURNS, move || (name.as_str(), port).to_socket_addrs()).await;
+    let mut found: Vec<SocketAddr> = found.map_err(io::Error::other)??.collect();
     // Name servers turn the order at each answer, which is no news.
     found.sort_unstable();
     Ok(found)
+}
+
+/// Runs what blocks on a thread, when it is its turn. The turn ends with the work and not with who waits for it: a thread that
+/// waits for a name server cannot be called back.
+async fn in_turn<T: Send + 'static>(
+    turns: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    let turn = turns.acquire().await;
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 /// A name that does not resolve now keeps what it was: a name server that is away is no reason to lose the peer too.
@@ -131,7 +162,7 @@ async fn resolve<F: Future<Output = io::Result<Vec<SocketAddr>>>>(
     known: &mut Known,
     look_up: impl Fn(String, u16) -> F,
 ) -> Resolved {
-    let mut resolved = Resolved { peer, look_up: 0, candidates: Vec::new(), failures: BTreeMap::new() };
+    let mut resolved = Resolved::empty(peer);
     for PublicAddress { host, port } in addresses {
         match host {
             Host::Ip(ip) => resolved.candidates.push(SocketAddr::new(*ip, *port)),
@@ -165,5 +196,28 @@ mod tests {
         let away = resolve(peer, &addresses, &mut known, async |_, _| Err(io::Error::other("no answer")));
         let away = runtime.block_on(away);
         assert_eq!((away.candidates, away.failures.len()), (first.candidates, 1));
+    }
+
+    #[test]
+    fn look_ups_that_hang_leave_threads_to_others_also_when_nobody_waits_for_them_any_more() {
+        static TURNS: Semaphore = Semaphore::const_new(2);
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(3).enable_time().build().unwrap();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = std::sync::Arc::new(std::sync::Mutex::new(ended));
+        runtime.block_on(async {
+            for _ in 0..6 {
+                let ended = ended.clone();
+                let hanging = tokio::spawn(in_turn(&TURNS, move || ended.lock().unwrap().recv().is_ok()));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                hanging.abort();
+            }
+            let other = tokio::task::spawn_blocking(|| "done");
+            let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+            drop(end);
+            assert_eq!(other.expect("a thread is free").unwrap(), "done");
+            let turn = tokio::time::timeout(Duration::from_secs(10), in_turn(&TURNS, || "done")).await;
+            assert_eq!(turn.expect("turns come back").unwrap(), "done");
+        });
     }
 }

@@ -198,3 +198,18 @@ fn cpu_ticks(daemon: &Daemon) -> u64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
+
+#[test]
+fn neighbours_are_told_to_be_none_any_more_when_discovery_is_switched_off() {
+    in_lab(|lab| {
+        let mut site =
+            Neighbourhood::new(lab, [&["192.168.7.1/24"], &["192.168.7.2/24"]]).with_community().with_lan("");
+        let daemons = site.mesh.up_all();
+        wait_near(&daemons[0], TWO);
+        site.mesh.settings = String::new();
+        site.mesh.write(ONE);
+        assert!(daemons[0].meshd(&["reload"]).is_ok());
+        let told = daemons[0].meshd(&["events"]).text();
+        assert!(told.contains("no longer heard on the LAN"), "{told}");
+    });
+}

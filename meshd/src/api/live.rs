@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::server::{Call, failure, stopping};
 use super::stream::{self, Lease};
 use super::trace::TraceRequest;
-use crate::trace::{self, TraceError};
+use crate::trace::{self, TraceRefusal};
 
 /// Who follows does so for as long as it likes.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -71,16 +71,16 @@ pub(super) async fn trace(
     }
     match result.await {
         Ok(Ok(tracing)) => stream::respond(tracing.lines()),
-        Ok(Err(error)) => failure(code(&error), &error.to_string()),
+        Ok(Err(refusal)) => failure(status(&refusal), &refusal.to_string()),
         Err(_) => stopping(),
     }
 }
 
-const fn code(error: &TraceError) -> StatusCode {
-    match error {
-        TraceError::Busy | TraceError::NotRunning(_) => StatusCode::CONFLICT,
-        TraceError::NoPeer(_) => StatusCode::NOT_FOUND,
-        TraceError::Wrong(_) => StatusCode::BAD_REQUEST,
+const fn status(refusal: &TraceRefusal) -> StatusCode {
+    match refusal {
+        TraceRefusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+        TraceRefusal::UnknownPeer(_) => StatusCode::NOT_FOUND,
+        TraceRefusal::Unavailable(_) => StatusCode::CONFLICT,
     }
 }
 
@@ -141,12 +141,21 @@ mod tests {
         assert!(quick.next::<EventLine>().await.unwrap().is_some());
     }
 
-    #[test]
-    fn a_trace_that_cannot_be_is_told_from_one_that_cannot_be_now() {
-        let text = String::new;
-        let codes =
-            [TraceError::Busy, TraceError::NotRunning(text()), TraceError::NoPeer(text()), TraceError::Wrong(text())];
-        assert_eq!(codes.map(|error| code(&error).as_u16()), [409, 409, 404, 400]);
+    #[tokio::test]
+    async fn a_wrong_trace_is_told_from_a_peer_that_is_nobody_and_from_a_bad_time() {
+        for (refusal, expected) in [
+            (TraceRefusal::Unreadable("host".to_owned()), StatusCode::BAD_REQUEST),
+            (TraceRefusal::UnknownPeer("peer".to_owned()), StatusCode::NOT_FOUND),
+            (TraceRefusal::Unavailable("another".to_owned()), StatusCode::CONFLICT),
+        ] {
+            let (calls, mut called) = mpsc::channel(1);
+            let asked = trace(State(calls), Extension(Lease::default()), Ok(Json(TraceRequest::default())));
+            let answered = async {
+                let Some(Call::Trace { answer, .. }) = called.recv().await else { panic!("another call") };
+                assert!(answer.send(Err(refusal)).is_ok());
+            };
+            assert_eq!(tokio::join!(asked, answered).0.status(), expected);
+        }
     }
 
     #[test]

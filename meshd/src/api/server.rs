@@ -36,7 +36,7 @@ use super::why::{self, WhyQuery, WhyReport};
 use super::{exporter, live};
 use crate::metrics::Sample;
 use crate::report::events::Following;
-use crate::trace::{TraceError, Tracing};
+use crate::trace::{TraceRefusal, Tracing};
 
 /// Calls that wait for the driver; it answers in microseconds, so more than a few mean a client that floods.
 const MAX_WAITING: usize = 16;
@@ -74,7 +74,7 @@ pub(crate) enum Call {
     /// The same, and what happens from now on; or why not.
     Follow { since: Option<u64>, lease: Lease, answer: oneshot::Sender<Result<Following, String>> },
     /// To watch packets; or why not.
-    Trace { request: Box<TraceRequest>, answer: oneshot::Sender<Result<Tracing, TraceError>> },
+    Trace { request: Box<TraceRequest>, answer: oneshot::Sender<Result<Tracing, TraceRefusal>> },
     /// A probe to a peer; the answer is the reply, or why there will be none.
     Ping { name: String, answer: oneshot::Sender<Result<PingReply, String>> },
     /// To load the configuration anew; the answer is what came of it, or everything that is wrong with it.

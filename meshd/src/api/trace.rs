@@ -101,7 +101,7 @@ pub(crate) struct PacketLine {
 /// How a trace ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndLine {
-    /// `time` or `count`.
+    /// `time`, `count` or `reload`.
     pub(crate) reason: String,
     /// Packets told.
     pub(crate) packets: u64,

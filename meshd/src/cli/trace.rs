@@ -209,6 +209,9 @@ fn summary(end: &EndLine, unreadable: u64) -> String {
     if unreadable > 0 {
         let _ = write!(out, "; {unreadable} of them not in the file, for there is no inner packet to be read");
     }
+    if end.reason == "reload" {
+        out.push_str("; it ended early, for the mesh has other endpoints since a reload");
+    }
     out
 }
 
@@ -289,5 +292,7 @@ mod tests {
         assert_eq!(summary(&end(1, 0), 0), "1 packet");
         assert!(summary(&end(9, 120), 0).contains("120 lost"));
         assert!(summary(&end(9, 0), 2).contains("2 of them not in the file"));
+        let ended = EndLine { reason: "reload".to_owned(), ..end(1, 0) };
+        assert_eq!(summary(&ended, 0), "1 packet; it ended early, for the mesh has other endpoints since a reload");
     }
 }

@@ -7,6 +7,9 @@ use crate::driver::Driver;
 use crate::host::{DirectWay, Neighbours, PlannedRoute};
 use crate::report::events::EventKind;
 
+/// What is told of a neighbour that is none any more.
+const NOT_HEARD: &str = "no longer heard on the LAN";
+
 impl Driver {
     /// Takes what LAN discovery heard. A key of no endpoint is no neighbour.
     pub(crate) fn handle_lan_news(&mut self, news: &LanNews) {
@@ -19,7 +22,7 @@ impl Driver {
         let text = match news.places.first() {
             Some(place) if !is_known => Some(format!("heard on the LAN at {}", place.address)),
             Some(_) => None,
-            None => Some("no longer heard on the LAN".to_owned()),
+            None => Some(NOT_HEARD.to_owned()),
         };
         if let Some(text) = text {
             self.reporter.note(EventKind::Neighbour, endpoint, text);
@@ -39,6 +42,7 @@ impl Driver {
     pub(crate) fn replace_lan(&mut self, lan: Lan) {
         let before = std::mem::replace(&mut self.lan, lan);
         for peer in before.near.keys().filter_map(|key| self.node.peer_of_key(key)).collect::<Vec<_>>() {
+            self.reporter.note(EventKind::Neighbour, self.node.peer_name(peer), NOT_HEARD);
             self.node.handle_neighbour(peer, &[], self.clock.now());
         }
         self.lan.is_due = true;

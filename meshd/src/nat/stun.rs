@@ -14,6 +14,7 @@ use super::status::Outlet;
 use super::{NatEvent, Order, Pace};
 use crate::clock::Clock;
 use crate::dataplane::socket::UdpSender;
+use crate::resolver;
 
 /// Asks at the start, when told to, and again after a while where nobody answered.
 pub(super) struct Client {
@@ -101,9 +102,9 @@ impl Client {
 async fn look_up(name: &str, port: u16) -> Result<impl Iterator<Item = SocketAddr>, String> {
     /// Longer than any resolver that will still answer; the other servers wait meanwhile.
     const LIMIT: Duration = Duration::from_secs(5);
-    let found = tokio::time::timeout(LIMIT, tokio::net::lookup_host((name, port))).await;
+    let found = tokio::time::timeout(LIMIT, resolver::look_up(name.to_owned(), port)).await;
     let found = found.map_err(|_| "the name did not resolve in time".to_owned())?.map_err(|error| error.to_string())?;
-    let by_family: BTreeMap<bool, SocketAddr> = found.map(|address| (address.is_ipv6(), address)).collect();
+    let by_family: BTreeMap<bool, SocketAddr> = found.into_iter().map(|address| (address.is_ipv6(), address)).collect();
     Ok(by_family.into_values())
 }
 

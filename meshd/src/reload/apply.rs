@@ -148,7 +148,9 @@ impl Driver {
         self.resolver.renew(endpoints(), |name| self.node.peer_id(name));
         // Before anybody else has a number that is free now: what is still to be said is of those who had it.
         self.drain();
-        self.reporter.renew(settings::node_status(config, &self.facts), config, &gone);
+        let status = settings::node_status(config, &self.facts);
+        self.reporter.renew(status, config, |name| self.node.peer_id(name));
+        self.end_trace_of_others();
         self.node.handle_invitations(&config.invited, now);
         self.replay_neighbours();
     }
@@ -167,6 +169,7 @@ impl Driver {
         if is_mapping {
             self.nat.ask_gateways(settings.mapped_port, Pace::default());
             self.outer.forget_mapped();
+            self.reporter.forget_mapped();
         }
         if let Some(port) = port {
             self.nat.ask_servers(settings, port);

@@ -48,8 +48,7 @@ impl Reporter {
         let denial = status.permission.as_ref().err().filter(|_| detail.session.is_none() && !detail.is_relay);
         let mut candidates = paths::all(node, id, &detail, denial.map(ToString::to_string).as_deref(), now);
         self.add_send_errors(&mut candidates);
-        let unresolved = self.unresolved.get(&id).into_iter().flatten();
-        candidates.extend(unresolved.map(|(name, error)| paths::unresolved(name, error)));
+        candidates.extend(self.unresolved.of(id).map(|(name, error)| paths::unresolved(name, error)));
         let mut peer = self.line(node, &status, now);
         peer.paths = candidates;
         let mut health = Vec::new();

@@ -96,6 +96,11 @@ impl Reporter {
         self.happenings.note_mapping(event);
     }
 
+    /// Notes that no gateway maps a port to this node any more, for none is asked, or all are asked anew.
+    pub(crate) fn forget_mapped(&mut self) {
+        self.happenings.forget_mapped();
+    }
+
     /// Notes the addresses by which the machine may be reached, where they have changed.
     pub(crate) fn note_addresses(&mut self, addresses: &[IpAddr]) {
         self.happenings.note_addresses(addresses);
@@ -270,11 +275,19 @@ impl Happenings {
             NatEvent::Mapped { protocol, external, .. } if self.mapped.insert(*external) => {
                 self.log.note(EventKind::PortMapping, None, format!("{external} leads here, by {protocol}"));
             }
-            NatEvent::Unmapped { external } if self.mapped.remove(external) => {
-                self.log.note(EventKind::PortMapping, None, format!("{external} does not lead here any more"));
-            }
+            NatEvent::Unmapped { external } if self.mapped.remove(external) => self.note_unmapped(*external),
             NatEvent::Mapped { .. } | NatEvent::Unmapped { .. } | NatEvent::Reflexive { .. } => {}
         }
+    }
+
+    fn forget_mapped(&mut self) {
+        for external in std::mem::take(&mut self.mapped) {
+            self.note_unmapped(external);
+        }
+    }
+
+    fn note_unmapped(&mut self, external: SocketAddr) {
+        self.log.note(EventKind::PortMapping, None, format!("{external} does not lead here any more"));
     }
 
     /// Notes the addresses by which the machine may be reached, where they have changed.

@@ -153,7 +153,7 @@ impl Reporter {
             }),
             unresolved: told
                 .target
-                .and_then(|id| self.unresolved.get(&id)?.iter().next())
+                .and_then(|id| self.unresolved.of(id).next())
                 .map(|(host, error)| format!("{host}: {error}")),
             helper: told.helper.filter(|helper| helper.near != Heard::Unreached).map(|helper| name(helper.peer)),
             nat: node.nat_class().map(NatClass::name),

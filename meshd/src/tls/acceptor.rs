@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -40,51 +40,78 @@ pub(super) struct Bound {
     at: SocketAddr,
     tls: TlsAcceptor,
     listener: std::net::TcpListener,
+    /// The same socket, for its options.
+    socket: std::net::TcpListener,
     port: u16,
 }
 
 /// Takes connections until it is dropped; those that it took go on.
-pub(super) struct Acceptor(AbortHandle);
+pub(super) struct Acceptor {
+    task: AbortHandle,
+    socket: std::net::TcpListener,
+}
 
-impl Drop for Acceptor {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Acceptor {
+    fn share_port(&self, sharing: Sharing) -> io::Result<()> {
+        SockRef::from(&self.socket).set_reuse_port(sharing == Sharing::Port)
     }
 }
 
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a socket lets another one of this user listen at its port (`SO_REUSEPORT`, socket(7)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// No: who tries is told that the port is taken.
+    Nothing,
+    /// Where the other does too.
+    Port,
+}
+
 impl Bound {
-    /// Listens.
+    /// Listens, beside those that have the port now and are to give it up: they go on until then, so nothing is to be put back
+    /// where that does not come to be.
     ///
     /// # Errors
     /// Those of listening: `EADDRINUSE`, `EACCES` below port 1024 without `CAP_NET_BIND_SERVICE`.
-    pub(super) fn at(at: SocketAddr, around: &Surroundings) -> io::Result<Self> {
-        Ok(Self { at, tls: crypto::acceptor()?, listener: listen(at, around)?, port: around.port })
+    pub(super) fn at(at: SocketAddr, around: &Surroundings, beside: &[&Acceptor]) -> io::Result<Self> {
+        let share = |sharing| beside.iter().try_for_each(|other| other.share_port(sharing));
+        share(Sharing::Port)?;
+        let listener = listen(at, around, if beside.is_empty() { Sharing::Nothing } else { Sharing::Port });
+        share(Sharing::Nothing)?;
+        let listener = listener?;
+        let socket = listener.try_clone()?;
+        Ok(Self { at, tls: crypto::acceptor()?, listener, socket, port: around.port })
     }
 
     /// Takes connections from now on.
     pub(super) fn start(self, handle: &Handle) -> Acceptor {
-        let Self { at, tls, listener, port } = self;
+        let Self { at, tls, listener, socket, port } = self;
         let task = handle.spawn(async move {
             if let Err(error) = accept(listener, tls, port).await {
                 tracing::error!(address = %at, %error, "TLS connections are not taken any more");
             }
         });
         tracing::info!(address = %at, "taking TLS connections");
-        Acceptor(task.abort_handle())
+        Acceptor { task: task.abort_handle(), socket }
     }
 }
 
-fn listen(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListener> {
-    match bind(at, around) {
+fn listen(at: SocketAddr, around: &Surroundings, sharing: Sharing) -> io::Result<std::net::TcpListener> {
+    match bind(at, around, sharing) {
         // A machine without IPv6.
         Err(error) if at.ip() == Ipv6Addr::UNSPECIFIED && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            bind((Ipv4Addr::UNSPECIFIED, at.port()).into(), around)
+            bind((Ipv4Addr::UNSPECIFIED, at.port()).into(), around, sharing)
         }
         bound => bound,
     }
 }
 
-fn bind(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListener> {
+fn bind(at: SocketAddr, around: &Surroundings, sharing: Sharing) -> io::Result<std::net::TcpListener> {
     let socket =
         socket2::Socket::new(Domain::for_address(at), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if at.is_ipv6() && at.ip().is_unspecified() {
@@ -95,8 +122,10 @@ fn bind(at: SocketAddr, around: &Surroundings) -> io::Result<std::net::TcpListen
     if let Some(mark) = around.mark {
         socket.set_mark(mark.get())?;
     }
+    socket.set_reuse_port(sharing == Sharing::Port)?;
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     Ok(socket.into())
 }
 

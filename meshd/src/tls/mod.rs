@@ -124,13 +124,21 @@ impl Tls {
     pub(crate) fn prepare(&mut self, at: &[SocketAddr]) -> Result<Prepared, (SocketAddr, io::Error)> {
         let mut bound = Vec::new();
         for address in at {
-            if self.acceptors.contains_key(address) {
-                continue;
+            if !self.acceptors.contains_key(address) {
+                let listening = self.listen(*address, at);
+                bound.push((*address, listening.map_err(|error| (*address, error))?));
             }
-            let listening = self.handle().map(drop).and_then(|()| Bound::at(*address, &self.surroundings));
-            bound.push((*address, listening.map_err(|error| (*address, error))?));
         }
         Ok(Prepared { at: at.to_vec(), bound })
+    }
+
+    /// Listens there, also where a socket stands in the way that is not of `at` and so goes when this one is served: the one for
+    /// everywhere has the port of every address.
+    fn listen(&mut self, address: SocketAddr, at: &[SocketAddr]) -> io::Result<Bound> {
+        self.handle()?;
+        let is_going = |other: &SocketAddr| other.port() == address.port() && !at.contains(other);
+        let going = self.acceptors.iter().filter(|(other, _)| is_going(other)).map(|(_, acceptor)| acceptor);
+        Bound::at(address, &self.surroundings, &going.collect::<Vec<_>>())
     }
 
     /// Takes connections there from now on, and nowhere else. Those that were taken go on.

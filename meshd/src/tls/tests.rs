@@ -125,3 +125,38 @@ fn a_port_that_is_taken_is_told() {
     let (place, error) = daemon().1.prepare(&[at]).err().unwrap();
     assert_eq!((place, error.kind()), (at, io::ErrorKind::AddrInUse));
 }
+
+#[test]
+fn a_port_is_given_up_by_everywhere_for_one_address_and_back() {
+    let ((_there, mut relay), port) = (daemon(), free_port().port());
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+    let one = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // What is no TLS is sent away by who takes connections; one that came to a socket in the moment of its end is reset.
+    let try_once = |host: [u8; 4]| {
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::from(host), port)) else { return false };
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        stream.read_to_end(&mut Vec::new()).err().is_none_or(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    };
+    let is_served = |host: [u8; 4]| (0..100).any(|_| try_once(host));
+    let is_left = |host: [u8; 4]| {
+        let started = std::time::Instant::now();
+        while TcpStream::connect((Ipv4Addr::from(host), port)).is_ok() {
+            assert!(started.elapsed() < LIMIT);
+        }
+    };
+    let prepared = relay.prepare(&[everywhere]).unwrap();
+    relay.serve(prepared);
+    for _ in 0..2 {
+        drop(relay.prepare(&[one]).expect("the port is this daemon's own"));
+        assert!(is_served([127, 0, 0, 1]) && is_served([127, 0, 0, 2]), "a change that was not made");
+        let prepared = relay.prepare(&[one]).unwrap();
+        relay.serve(prepared);
+        is_left([127, 0, 0, 2]);
+        assert!(is_served([127, 0, 0, 1]));
+        assert!(TcpListener::bind(one).is_err(), "it shares with nobody else");
+        let prepared = relay.prepare(&[everywhere]).unwrap();
+        relay.serve(prepared);
+        assert!(is_served([127, 0, 0, 1]) && is_served([127, 0, 0, 2]));
+    }
+}

@@ -1,6 +1,7 @@
 //! A packet in an operator's words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,14 +19,14 @@ use crate::wall_time::{self, Digits};
 
 /// What numbers and places mean, as it was when the trace began; and how packets are told.
 pub(super) struct Names {
-    peers: BTreeMap<PeerId, EndpointName>,
+    peers: Arc<BTreeMap<PeerId, EndpointName>>,
     paths: BTreeMap<Locator, Box<str>>,
     unix_micros_at_origin: u64,
     with_data: bool,
 }
 
 impl Names {
-    pub(super) fn new(node: &Node, peers: BTreeMap<PeerId, EndpointName>, clock: Clock, with_data: bool) -> Self {
+    pub(super) fn new(node: &Node, peers: Arc<BTreeMap<PeerId, EndpointName>>, clock: Clock, with_data: bool) -> Self {
         let now = clock.now();
         let of_peer = |peer: &PeerId| {
             let paths = node.peer_paths(*peer, now).into_iter();
@@ -33,6 +34,12 @@ impl Names {
         };
         let paths = peers.keys().flat_map(of_peer).collect();
         Self { peers, paths, unix_micros_at_origin: clock.unix_at_origin() / 1_000, with_data }
+    }
+
+    /// Of these peers, without any place.
+    #[cfg(test)]
+    pub(super) fn of(peers: Arc<BTreeMap<PeerId, EndpointName>>) -> Self {
+        Self { peers, paths: BTreeMap::new(), unix_micros_at_origin: 0, with_data: false }
     }
 
     pub(super) fn line(&self, traced: &Traced) -> PacketLine {

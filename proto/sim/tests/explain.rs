@@ -198,3 +198,34 @@ fn who_asks_without_end_is_answered_a_few_times() {
         site.world.host(&two).events.iter().filter(|(_, event)| matches!(event, Event::WhyAsked { .. })).count();
     assert!((8..=12).contains(&asked), "{asked}");
 }
+
+#[test]
+fn a_question_that_waits_for_a_peer_is_not_asked_of_who_has_its_number_later() {
+    let mut site = site(11);
+    let four = site.world.add_endpoint("site.edge4", Kind::Edge);
+    let (one, two) = (site.one.clone(), site.two.clone());
+    site.world.members.communities[0].members.push(four.clone());
+    let whole = site.world.members.clone();
+    let without = |names: &[&EndpointName]| {
+        let mut members = whole.clone();
+        members.endpoints.retain(|endpoint| !names.contains(&&endpoint.name));
+        members.communities[0].members.retain(|name| !names.contains(&name));
+        members
+    };
+    site.world.start_with(&one, &without(&[&four]));
+    site.world.start(&four);
+    let now = site.world.now();
+    let number = site.world.peer(&one, &two);
+    let mut inquiry = Inquiry::new("10.99.0.3".parse().unwrap(), None, now);
+    let node = &mut site.world.host(&one).node;
+    assert!(!node.explain(&mut inquiry, MachineView::Good, now).is_final, "nobody runs there");
+    assert_eq!(node.handle_registry(&without(&[&four, &two]), now), [number]);
+    node.handle_registry(&without(&[&two]), now);
+    assert_eq!(node.peer_id(&four), Some(number));
+    site.world.step(&one);
+    site.world.send(&one, &four, 1);
+    site.world.run_for(Duration::from_secs(2));
+    assert_eq!(site.world.numbers(&four), [1]);
+    let is_question = |(_, event): &(_, Event)| matches!(event, Event::WhyAsked { .. });
+    assert!(!site.world.host(&four).events.iter().any(is_question));
+}

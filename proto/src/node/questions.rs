@@ -243,4 +243,15 @@ impl Node {
     pub(super) fn key_of(&self, id: PeerId) -> Option<PublicKey> {
         self.peer(id).map(|peer| peer.key)
     }
+
+    /// Forgets what a peer asked and was to be asked, for it is gone; who asked by way of this node is told what there is.
+    pub(super) fn forget_questions(&mut self, id: PeerId, now: Instant) {
+        let is_of = |waiting: &mut Waiting| waiting.to == id || waiting.asker.is_some_and(|(asker, ..)| asker == id);
+        let over: Vec<Waiting> = self.questions.waiting.extract_if(.., is_of).collect();
+        for (asker, question, machine) in over.into_iter().filter_map(|waiting| waiting.asker) {
+            if asker != id {
+                self.tell_why(asker, &question, machine, None, now);
+            }
+        }
+    }
 }

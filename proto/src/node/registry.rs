@@ -140,6 +140,7 @@ impl Node {
         self.neighbours.remove(&id);
         self.observed.retain(|seen| seen.by != id);
         self.forget_owner(id);
+        self.forget_questions(id, now);
         self.forget_spray(id);
         self.forget_invitation(id);
         let key = self.peer(id).map(|peer| peer.key)?;

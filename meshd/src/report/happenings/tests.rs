@@ -8,6 +8,7 @@ use proto::path::Balance;
 use proto::wire::{Capabilities, Suites};
 
 use super::*;
+use crate::nat::Protocol;
 
 fn at(seconds: u64) -> Instant {
     Instant::ORIGIN + Duration::from_secs(seconds)
@@ -88,4 +89,21 @@ fn who_connects_and_closes_in_a_loop_does_not_push_out_what_else_happened() {
     assert!(kinds.chunks(2).all(|pair| pair == ["connected", "disconnected"]), "each that is told is told to its end");
     assert!((2 * 60..200).contains(&logged), "{logged}");
     assert!(lines[lines.len() - 2].text.ends_with("; 59 more before this were not told"), "{:?}", lines.last());
+}
+
+#[test]
+fn a_mapping_that_is_given_up_is_told_once_and_told_again_when_it_is_back() {
+    let mut happenings = Happenings::new();
+    let (external, lifetime) = ("203.0.113.9:7000".parse().unwrap(), Duration::from_secs(7_200));
+    let mapped = NatEvent::Mapped { protocol: Protocol::Pcp, external, lifetime };
+    happenings.note_mapping(&mapped);
+    happenings.note_mapping(&mapped);
+    happenings.forget_mapped();
+    happenings.forget_mapped();
+    happenings.note_mapping(&NatEvent::Unmapped { external });
+    happenings.note_mapping(&mapped);
+    let told = happenings.log.since(None).into_iter().map(|event| (event.kind, event.text));
+    let (here, gone) = ("203.0.113.9:7000 leads here, by PCP", "203.0.113.9:7000 does not lead here any more");
+    let expected = [here, gone, here].map(|text| ("port_mapping".to_owned(), text.to_owned()));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
