@@ -148,7 +148,7 @@ impl Driver {
         // Before anybody else has a number that is free now: what is still to be said is of those who had it.
         self.drain();
         self.reporter.renew(settings::node_status(config, &self.facts), &config.members, &gone);
-        self.node.handle_invitations(&config.invited, now);
+        self.node.handle_invitations(&config.invited, config::unix_now(), now);
         self.replay_neighbours();
     }
 
