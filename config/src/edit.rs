@@ -1,26 +1,43 @@
 //! Changes of a mesh in its file, which leave everything else in it as it is: order, comments, owner and mode.
 
+mod place;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::id::{EndpointName, PublicKey};
-use proto::invitation::Invited;
+use proto::invitation::{Invited, UnixTime};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
 
 use crate::error::Problems;
-use crate::invite::time_text;
+use crate::invite::{moment_of, time_text};
 use crate::load::{parse_mesh, parse_node};
 use crate::owner::is_anothers;
+use place::Place;
 
-/// A file with the tables of a mesh in it: a mesh file, or a `meshd.toml`.
+/// A file with the tables of a mesh in it: a mesh file, or a `meshd.toml`. Nobody else changes it by this module while it is open.
 pub struct MeshFile {
-    path: PathBuf,
+    place: Place,
     document: DocumentMut,
     is_node: bool,
+}
+
+/// Who comes with an invitation.
+#[derive(Clone, Copy, Debug)]
+pub struct Enrolment<'e> {
+    /// Who was invited.
+    pub name: &'e EndpointName,
+    /// The public half of the key in the invitation.
+    pub invitation: PublicKey,
+    /// The endpoint's own.
+    pub key: PublicKey,
+    /// Where it may be dialled; none leave what its record says.
+    pub public_addresses: &'e [String],
 }
 
 /// Why a mesh file was not changed.
@@ -34,6 +51,9 @@ pub enum EditError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody else is changing it.
+    #[error("cannot change {}: somebody else is doing so; try again", .0.display())]
+    Busy(PathBuf),
     /// It is no TOML.
     #[error("cannot change {}: it is not TOML", .0.display())]
     Syntax(PathBuf),
@@ -51,30 +71,49 @@ pub enum EditError {
         /// Whose it would be.
         name: EndpointName,
     },
+    /// The invitation has expired.
+    #[error("the invitation of {name} in {} has expired", path.display())]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        name: EndpointName,
+    },
+    /// Who is to be invited is a member, whose key an invitation would take away.
+    #[error("{name} is a member in {} already", path.display())]
+    Member {
+        /// The file.
+        path: PathBuf,
+        /// Who.
+        name: EndpointName,
+    },
 }
 
 impl MeshFile {
-    /// Reads the mesh of a node: the file that its `meshd.toml` at `node` names, or that file itself.
+    /// Reads the mesh of a node: the file that its `meshd.toml` at `node` names, or that file itself. Waits up to `wait` for whoever
+    /// changes it; with zero it does not wait.
     ///
     /// # Errors
-    /// [`EditError::Io`] and [`EditError::Syntax`].
-    pub fn open(node: &Path, mesh: Option<&Path>) -> Result<Self, EditError> {
+    /// [`EditError::Busy`], [`EditError::Io`] and [`EditError::Syntax`].
+    pub fn open(node: &Path, mesh: Option<&Path>, wait: Duration) -> Result<Self, EditError> {
         let path = mesh.unwrap_or(node);
         let io = |source| EditError::Io { path: path.to_owned(), source };
         // A link stays one: what it leads to is replaced. In another user's folder there must be none.
         let folder = path.parent().unwrap_or(Path::new("/"));
         let path = if is_anothers(folder) { path.to_owned() } else { path.canonicalize().map_err(io)? };
+        let place = Place::claim(&path, wait).map_err(io)?.ok_or_else(|| EditError::Busy(path.clone()))?;
         let io = |source| EditError::Io { path: path.clone(), source };
-        let text =
-            String::from_utf8(crate::file::read(&path).map_err(io)?).map_err(|_| EditError::Syntax(path.clone()))?;
+        // Only now: who was here before may have written another.
+        let bytes = crate::file::read(&path).map_err(io)?;
+        let text = String::from_utf8(bytes).map_err(|_| EditError::Syntax(path.clone()))?;
         let document = text.parse().map_err(|_| EditError::Syntax(path.clone()))?;
-        Ok(Self { path, document, is_node: mesh.is_none() })
+        Ok(Self { place, document, is_node: mesh.is_none() })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// The mesh addresses that endpoints have in it, invited ones included.
@@ -83,13 +122,26 @@ impl MeshFile {
         self.records().flat_map(record_addresses).collect()
     }
 
+    /// Whether an endpoint of this name stands in it: a member, selected or not, or one that is invited.
+    #[must_use]
+    pub fn has(&self, name: &EndpointName) -> bool {
+        self.record(name).is_some()
+    }
+
+    /// Whether that is a member, selected or not.
+    #[must_use]
+    pub fn has_member(&self, name: &EndpointName) -> bool {
+        self.record(name).is_some_and(|record| !record.contains_key("invited_until"))
+    }
+
     /// The mesh addresses of one endpoint.
     #[must_use]
     pub fn addresses_of(&self, name: &EndpointName) -> Vec<IpAddr> {
-        self.records()
-            .filter(|record| text_of(*record, "name") == Some(name.as_str()))
-            .flat_map(record_addresses)
-            .collect()
+        self.record(name).map(record_addresses).unwrap_or_default()
+    }
+
+    fn record(&self, name: &EndpointName) -> Option<&Table> {
+        self.records().find(|record| text_of(*record, "name") == Some(name.as_str()))
     }
 
     fn records(&self) -> impl Iterator<Item = &Table> {
@@ -97,10 +149,11 @@ impl MeshFile {
     }
 
     /// Adds an invited endpoint with its mesh addresses, a member of `community`, which is made if need be with `inviter`. One that is
-    /// invited already gets the new key and time.
+    /// invited already gets the new key and time. One without labels gets those that the mesh selects by, for the mesh would be without it
+    /// otherwise.
     ///
     /// # Errors
-    /// [`EditError::Inline`].
+    /// [`EditError::Member`] where a member has the name; [`EditError::Inline`].
     pub fn invite(
         &mut self,
         invited: &Invited,
@@ -109,6 +162,10 @@ impl MeshFile {
         inviter: &EndpointName,
     ) -> Result<(), EditError> {
         let Invited { name, key, until } = invited;
+        if self.has_member(name) {
+            return Err(EditError::Member { path: self.path().to_owned(), name: name.clone() });
+        }
+        let labels = self.selecting_labels();
         let mut fresh = Table::new();
         let record = match self.endpoint(name)? {
             Some(known) => known,
@@ -122,24 +179,31 @@ impl MeshFile {
         if !addresses.is_empty() && !record.contains_key("address") {
             record.insert("address", addresses_value(addresses));
         }
+        if !labels.is_empty() && !record.contains_key("labels") {
+            record.insert("labels", value(Array::from_iter(labels)));
+        }
         if !fresh.is_empty() {
             self.tables("endpoint")?.push(fresh);
         }
         self.join_community(community, &[inviter, name])
     }
 
-    /// Puts the endpoint's own key in the place of the one in its invitation, which ends there, and where it may be dialled.
+    /// Puts the endpoint's own key in the place of the one in its invitation, which ends there, and where it may be dialled. `now` is what
+    /// the invitation must not have expired at.
     ///
     /// # Errors
-    /// [`EditError::NotInvited`] where the file has no such invitation; [`EditError::Inline`].
-    pub fn enrol(&mut self, invited: &Invited, key: PublicKey, public_addresses: &[String]) -> Result<(), EditError> {
-        let Invited { name, key: before, .. } = invited;
-        let missing = EditError::NotInvited { path: self.path.clone(), name: name.clone() };
-        let is_theirs = |record: &&mut Table| {
-            text_of(*record, "public_key").is_some_and(|text| text.parse() == Ok(*before))
-                && record.contains_key("invited_until")
-        };
-        let Some(record) = self.endpoint(name)?.filter(is_theirs) else { return Err(missing) };
+    /// [`EditError::NotInvited`] where the file has no such invitation; [`EditError::Expired`]; [`EditError::Inline`].
+    pub fn enrol(&mut self, enrolment: &Enrolment<'_>, now: UnixTime) -> Result<(), EditError> {
+        let Enrolment { name, invitation, key, public_addresses } = *enrolment;
+        let (path, name) = (self.path().to_owned(), name.clone());
+        let is_theirs =
+            |record: &&mut Table| text_of(*record, "public_key").is_some_and(|text| text.parse() == Ok(invitation));
+        let record = self.endpoint(&name)?.filter(is_theirs);
+        let until = record.as_ref().and_then(|record| moment_of(text_of(*record, "invited_until")?));
+        let Some((record, until)) = record.zip(until) else { return Err(EditError::NotInvited { path, name }) };
+        if until <= now {
+            return Err(EditError::Expired { path, name });
+        }
         record.remove("invited_until");
         // In its place, so that a comment beside it stays.
         if let Some(item) = record.get_mut("public_key").and_then(Item::as_value_mut) {
@@ -166,15 +230,22 @@ impl MeshFile {
     pub fn save(&self) -> Result<(), EditError> {
         let text = self.text();
         if self.is_node {
-            parse_node(&self.path, &text)?;
+            parse_node(self.path(), &text)?;
         } else {
-            parse_mesh(&self.path, &text)?;
+            parse_mesh(self.path(), &text)?;
         }
-        replace(&self.path, &text).map_err(|source| EditError::Io { path: self.path.clone(), source })
+        self.place.replace(&text).map_err(|source| EditError::Io { path: self.path().to_owned(), source })
+    }
+
+    /// The labels that an endpoint must have to be selected.
+    fn selecting_labels(&self) -> Vec<String> {
+        let selector = self.document.get("selector").and_then(Item::as_table_like);
+        let labels = selector.and_then(|selector| selector.get("labels")).and_then(Item::as_array);
+        labels.into_iter().flatten().filter_map(|label| Some(label.as_str()?.to_owned())).collect()
     }
 
     fn tables(&mut self, name: &str) -> Result<&mut ArrayOfTables, EditError> {
-        let inline = EditError::Inline(self.path.clone());
+        let inline = EditError::Inline(self.path().to_owned());
         let item = self.document.entry(name).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
         item.as_array_of_tables_mut().ok_or(inline)
     }
@@ -184,7 +255,7 @@ impl MeshFile {
     }
 
     fn join_community(&mut self, name: &str, members: &[&EndpointName]) -> Result<(), EditError> {
-        let inline = EditError::Inline(self.path.clone());
+        let inline = EditError::Inline(self.path().to_owned());
         let tables = self.tables("community")?;
         if !tables.iter().any(|table| text_of(table, "name") == Some(name)) {
             let mut fresh = Table::new();
@@ -218,156 +289,5 @@ fn addresses_value(addresses: &[IpAddr]) -> Item {
     match addresses {
         [one] => value(one.to_string()),
         more => value(Array::from_iter(more.iter().map(ToString::to_string))),
-    }
-}
-
-/// Writes a new file beside it and renames that: whoever reads sees the one or the other, and so does the next start after a
-/// power cut.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let before = fs::symlink_metadata(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    // What a killed predecessor left.
-    let _absent = fs::remove_file(&fresh);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        keep_owner(&file, &before)?;
-        file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o777))?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-    })();
-    if written.is_err() {
-        let _gone = fs::remove_file(&fresh);
-    }
-    written
-}
-
-/// Gives the new file the owner of the one before, as far as this user may: the packaged daemon may not call chown(2) at all, and
-/// what it replaces is its own.
-fn keep_owner(file: &File, before: &fs::Metadata) -> io::Result<()> {
-    let facts = file.metadata()?;
-    if (facts.uid(), facts.gid()) == (before.uid(), before.gid()) {
-        return Ok(());
-    }
-    match fchown(file, Some(before.uid()), Some(before.gid())) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        given => given,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proto::id::SecretKey;
-    use proto::invitation::UnixTime;
-
-    const MESH: &str = "\
-# the lab
-[mesh]
-name = \"lab\"
-
-[[endpoint]] # here
-name = \"lab.one\"
-public_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"
-
-[[community]]
-name = \"all\"
-members = [\"lab.one\"] # and more to come
-";
-
-    fn key(byte: u8) -> PublicKey {
-        SecretKey::from_bytes([byte; 32]).public_key()
-    }
-
-    fn invited(byte: u8) -> Invited {
-        Invited { name: "lab.two".parse().unwrap(), key: key(byte), until: UnixTime(1_795_348_800) }
-    }
-
-    fn file(folder: &Path) -> MeshFile {
-        let path = folder.join("mesh.toml");
-        if !path.exists() {
-            fs::write(&path, MESH).unwrap();
-        }
-        MeshFile::open(&folder.join("meshd.toml"), Some(&path)).unwrap()
-    }
-
-    fn invite(file: &mut MeshFile, byte: u8) {
-        let address = "10.5.0.2".parse().unwrap();
-        file.invite(&invited(byte), &[address], "all", &"lab.one".parse().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn an_invitation_and_its_use_change_what_they_must_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = file(folder.path());
-        invite(&mut file, 5);
-        file.save().unwrap();
-        let record = |key: PublicKey, rest: &str| {
-            format!("\n[[endpoint]]\nname = \"lab.two\"\npublic_key = \"{key}\"\n{rest}address = \"10.5.0.2\"\n")
-        };
-        let wanted = |record: String| {
-            let text = MESH.replace("\n[[community]]", &(record + "\n[[community]]"));
-            text.replace("[\"lab.one\"] #", "[\"lab.one\", \"lab.two\"] #")
-        };
-        assert_eq!(file.text(), wanted(record(key(5), "invited_until = \"2026-11-22T12:00:00Z\"\n")));
-        assert_eq!(fs::read_to_string(file.path()).unwrap(), file.text());
-        file.enrol(&invited(5), key(6), &[]).unwrap();
-        assert_eq!(file.text(), wanted(record(key(6), "")));
-    }
-
-    #[test]
-    fn an_invitation_is_used_once_with_its_own_key_and_for_its_own_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = file(folder.path());
-        invite(&mut file, 5);
-        let refused = |file: &mut MeshFile, by: Invited| {
-            matches!(file.enrol(&by, key(9), &[]), Err(EditError::NotInvited { .. }))
-        };
-        assert!(refused(&mut file, invited(4)));
-        assert!(refused(&mut file, Invited { name: "lab.one".parse().unwrap(), ..invited(5) }));
-        file.enrol(&invited(5), key(6), &["192.0.2.7".to_owned()]).unwrap();
-        assert!(file.text().contains("public_addresses = [\"192.0.2.7\"]"), "{}", file.text());
-        assert!(refused(&mut file, invited(5)));
-        assert!(refused(&mut file, invited(6)), "a member is no invitation");
-    }
-
-    #[test]
-    fn another_invitation_of_the_same_name_takes_the_place_of_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = file(folder.path());
-        invite(&mut file, 5);
-        let first = file.text();
-        invite(&mut file, 7);
-        assert_eq!(file.text(), first.replace(&key(5).to_string(), &key(7).to_string()));
-    }
-
-    #[test]
-    fn what_would_be_no_mesh_is_not_written_and_owner_and_mode_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mesh.toml");
-        let mut file = file(folder.path());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        invite(&mut file, 1);
-        file.enrol(&invited(1), "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".parse().unwrap(), &[]).unwrap();
-        assert!(matches!(file.save(), Err(EditError::Problems(_))), "two endpoints of one key");
-        assert_eq!(fs::read_to_string(&path).unwrap(), MESH);
-        let mut file = self::file(folder.path());
-        invite(&mut file, 5);
-        file.save().unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
-    }
-
-    #[test]
-    fn a_mesh_in_inline_tables_is_left_to_the_operator() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mesh.toml");
-        fs::write(&path, "endpoint = [{ name = \"lab.one\" }]\n").unwrap();
-        let mut file = file(folder.path());
-        let asked = file.invite(&invited(5), &[], "all", &"lab.one".parse().unwrap());
-        assert!(matches!(asked, Err(EditError::Inline(_))));
     }
 }

@@ -49,7 +49,12 @@ pub(crate) fn until(value: &DeValue<'_>) -> Result<UnixTime, Fault> {
         let fault = Fault::new(format!("{} is not a moment", quote(text)));
         fault.help("write it as RFC 3339 has it, with Z: \"2026-11-22T12:00:00Z\"")
     };
-    text.parse::<Datetime>().ok().and_then(moment).ok_or_else(fault)
+    moment_of(text).ok_or_else(fault)
+}
+
+/// A moment as [`time_text`] writes it, or another with its offset.
+pub(crate) fn moment_of(text: &str) -> Option<UnixTime> {
+    text.parse::<Datetime>().ok().and_then(moment)
 }
 
 fn moment(written: Datetime) -> Option<UnixTime> {

@@ -162,7 +162,7 @@ fn start(
     let timestamps = TimestampFile::open(&config.state.dir);
     let mut node = new_node(&config, clock, &timestamps, &facts)?;
     node.handle_registry(&config.members, clock.now());
-    node.handle_invitations(&config.invited, clock.now());
+    node.handle_invitations(&config.invited, config::unix_now(), clock.now());
     let published = node.publish();
     let resolver = Resolver::start(config.members.endpoints.iter(), |name| node.peer_id(name));
     let warnings = settings::warnings(&config, &facts);

@@ -87,6 +87,8 @@ pub(crate) enum Often {
     NotWritten,
     /// A handshake from there was refused.
     Refused(IpAddr),
+    /// An invited endpoint was not taken.
+    Knocked(PeerId),
 }
 
 /// How this node is reached from outside, as gateways and servers say.

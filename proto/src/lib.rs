@@ -7,6 +7,7 @@
 
 pub mod account;
 mod address;
+mod allowance;
 mod bucket;
 pub mod data;
 pub mod event;

@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bucket::Bucket;
+use crate::allowance::Allowance;
 use crate::handshake::{Cookie, Initiated};
 use crate::id::{EndpointName, PublicKey, SessionIndex};
 use crate::member::{Denial, Host, Kind, Permission, PublicAddress};
 use crate::node::{Asked, Direct, Tries};
-use crate::path::{Allowance, Locator, Paths, Punching};
+use crate::path::{Locator, Paths, Punching};
 use crate::session::{Session, TxLane};
 use crate::staging::Staging;
 use crate::stats::Activity;
@@ -44,7 +44,7 @@ pub(crate) struct Peer {
     /// What came of the last handshake that had no answer.
     pub(crate) given_up: Option<Box<Tries>>,
     pub(crate) refusal: Option<Box<Refused>>,
-    /// What may be sent to places that it only tells of.
+    /// What it may still cause.
     pub(crate) allowance: Allowance,
     pub(crate) live: Option<Box<Live>>,
 }
@@ -105,8 +105,6 @@ pub(crate) struct Live {
     pub(crate) vigil: Option<Vigil>,
     /// How late the answer was to be that did not come.
     pub(crate) missed: Option<Duration>,
-    /// What it may still ask about why packets get through.
-    pub(crate) questions: Option<Bucket>,
     /// The late answer that it asked for: when, with which token, to where.
     pub(crate) owed: Option<(Instant, u64, Locator)>,
 }

@@ -151,7 +151,7 @@ impl Driver {
         let status = settings::node_status(config, &self.facts);
         self.reporter.renew(status, config, |name| self.node.peer_id(name));
         self.end_trace_of_others();
-        self.node.handle_invitations(&config.invited, now);
+        self.node.handle_invitations(&config.invited, config::unix_now(), now);
         self.replay_neighbours();
     }
 

@@ -16,6 +16,9 @@ use super::{COMMUNITY, Error, new_key};
 /// How long an invitation is good unless said otherwise.
 pub(crate) const EXPIRES: Duration = Duration::from_secs(24 * 3600);
 
+/// How long whoever changes the mesh file at the same time is waited for: each takes some milliseconds.
+const WAIT: Duration = Duration::from_secs(5);
+
 /// An invitation that the mesh file knows.
 pub(crate) struct Issued {
     pub(crate) invitation: Invitation,
@@ -38,10 +41,11 @@ pub(crate) fn issue(path: &Path, name: Option<&str>, expires: Duration) -> Resul
     let own = config.members.endpoints.iter().find(|endpoint| endpoint.name == config.node.name);
     let own = own.ok_or("the mesh does not have this node")?;
     check(&config, own)?;
-    let mut file = MeshFile::open(path, config.node.mesh_file.as_deref())?;
+    // Names and addresses are taken by what stands there once nobody else changes it.
+    let mut file = MeshFile::open(path, config.node.mesh_file.as_deref(), WAIT)?;
     let name = match name {
-        Some(name) => wanted_name(name, &config)?,
-        None => free_name(&config)?,
+        Some(name) => wanted_name(name, &config, &file)?,
+        None => free_name(config.node.name.cluster(), &file)?,
     };
     let known = file.addresses_of(&name);
     let addresses = if known.is_empty() { free_address(own, &file.addresses()).into_iter().collect() } else { known };
@@ -86,21 +90,20 @@ fn inviter(own: &Endpoint) -> Inviter {
 }
 
 /// A name as it was asked for, in this node's cluster where it names none. One that is invited may be invited again.
-fn wanted_name(text: &str, config: &Config) -> Result<EndpointName, Error> {
+fn wanted_name(text: &str, config: &Config, file: &MeshFile) -> Result<EndpointName, Error> {
     let text = if text.contains('.') { text.to_owned() } else { format!("{}.{text}", config.node.name.cluster()) };
     let name: EndpointName = text.parse().map_err(|error| format!("{text}: {error}"))?;
-    if config.members.endpoints.iter().any(|endpoint| endpoint.name == name) {
+    if file.has_member(&name) {
         return Err(format!("{name} is a member of mesh {} already; choose another name", config.mesh_name).into());
     }
     Ok(name)
 }
 
-fn free_name(config: &Config) -> Result<EndpointName, Error> {
-    let members = config.members.endpoints.iter().map(|endpoint| &endpoint.name);
-    let taken: BTreeSet<&EndpointName> = members.chain(config.invited.iter().map(|one| &one.name)).collect();
-    for number in 2..=taken.len() + 2 {
-        let name: EndpointName = format!("{}.node{number}", config.node.name.cluster()).parse()?;
-        if !taken.contains(&name) {
+/// The first of `node2`, `node3` and so on that nobody has, whom this node leaves out included.
+fn free_name(cluster: &str, file: &MeshFile) -> Result<EndpointName, Error> {
+    for number in 2..=u32::MAX {
+        let name: EndpointName = format!("{cluster}.node{number}").parse()?;
+        if !file.has(&name) {
             return Ok(name);
         }
     }
@@ -123,6 +126,7 @@ mod tests {
     use super::*;
     use proto::id::SecretKey;
     use proto::member::Kind;
+    use std::fs;
 
     fn node(places: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -171,6 +175,39 @@ mod tests {
         assert!(invite(&dir, Some("one")).unwrap_err().contains("lab.one is a member"));
         assert!(invite(&dir, Some("No Name")).unwrap_err().contains("lower-case"));
         assert!(invite(&node(&[]), None).unwrap_err().contains("public_addresses"));
+    }
+
+    #[test]
+    fn a_member_that_this_node_leaves_out_keeps_its_key_and_who_joins_is_selected() {
+        let dir = node(&["192.0.2.1"]);
+        let mesh = dir.path().join("mesh.toml");
+        let selecting = fs::read_to_string(&mesh).unwrap().replacen("address =", "labels = [\"a\"]\naddress =", 1);
+        let others = [("lab.till", 7), ("lab.node2", 8)].map(|(name, byte)| {
+            let key = SecretKey::from_bytes([byte; 32]).public_key();
+            format!("\n[[endpoint]]\nname = \"{name}\"\npublic_key = \"{key}\"\n")
+        });
+        fs::write(&mesh, format!("{selecting}{}\n[selector]\nlabels = [\"a\"]\n", others.concat())).unwrap();
+        let before = fs::read_to_string(&mesh).unwrap();
+        assert!(invite(&dir, Some("till")).unwrap_err().contains("lab.till is a member"));
+        assert_eq!(fs::read_to_string(&mesh).unwrap(), before);
+        let invitation = invite(&dir, None).unwrap();
+        assert_eq!(invitation.name.as_str(), "lab.node3");
+        let config = config::load(&dir.path().join("meshd.toml")).unwrap();
+        assert!(!config.unselected.contains(&invitation.name) && config.invited == [invitation.invited()]);
+    }
+
+    #[test]
+    fn those_who_invite_at_the_same_time_get_a_name_and_an_address_each() {
+        let dir = node(&["192.0.2.1"]);
+        let all: Vec<Invitation> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..12).map(|_| scope.spawn(|| invite(&dir, None).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let config = config::load(&dir.path().join("meshd.toml")).unwrap();
+        assert_eq!(config.invited.len(), 12);
+        assert!(all.iter().all(|one| config.invited.contains(&one.invited())));
+        let addresses: BTreeSet<_> = all.iter().flat_map(|one| &one.addresses).collect();
+        assert_eq!(addresses.len(), 12);
     }
 
     #[test]

@@ -49,7 +49,16 @@ impl Site {
         self.world.start_with(&hub, &members);
         let invited = Invited { name: self.guest.clone(), key, until: UnixTime(BEGIN + seconds) };
         let now = self.world.now();
-        self.world.host(&hub).node.handle_invitations(&[invited], now);
+        self.world.host(&hub).node.handle_invitations(&[invited], UnixTime(BEGIN), now);
+    }
+
+    /// The guest asks once, in the session that is there.
+    fn ask(&mut self, key: PublicKey, address: SocketAddr) {
+        let (hub, guest) = (self.hub.clone(), self.guest.clone());
+        let (by, now) = (self.world.peer(&guest, &hub), self.world.now());
+        self.world.host(&guest).node.enrol(by, key, &[address], now);
+        self.world.step(&guest);
+        self.world.run_for(Duration::from_millis(20));
     }
 
     fn enrol(&mut self, key: PublicKey) {
@@ -137,7 +146,8 @@ fn a_key_that_an_endpoint_has_is_not_enrolled() {
 
 #[test]
 fn an_expired_invitation_opens_no_session_and_one_that_expires_in_a_session_is_void() {
-    let mut late = site(4, 0);
+    let mut late = site(4, 5);
+    late.world.run_for(Duration::from_secs(5));
     late.enrol(key(7));
     let (hub, guest) = (late.hub.clone(), late.guest.clone());
     assert!(late.sent(&hub, &guest).is_empty() && late.wanted().is_empty());
@@ -194,7 +204,7 @@ fn after_the_enrolment_the_new_key_is_a_member_and_the_key_of_the_invitation_a_s
     let now = site.world.now();
     let node = &mut site.world.host(&hub).node;
     node.handle_registry(&members, now);
-    node.handle_invitations(&[], now);
+    node.handle_invitations(&[], UnixTime(BEGIN), now);
     site.world.step(&hub);
     site.enrol(key(8));
     assert_eq!(site.wanted(), [key(7)]);
@@ -217,7 +227,78 @@ fn invitations_come_and_go_and_touch_no_member() {
         Invited { name: "site.other".parse().unwrap(), key: known, until },
         Invited { name: hub.clone(), key: key(2), until },
     ];
-    node.handle_invitations(&rivals, now);
+    node.handle_invitations(&rivals, UnixTime(BEGIN), now);
     assert_eq!((node.peer_id(&guest), node.status().len()), (None, 1));
     assert!(node.peer_status(node.peer_id(&edge).unwrap()).unwrap().permission.is_ok());
+}
+
+#[test]
+fn an_invitation_expires_by_the_wall_time_that_comes_with_it_and_not_by_that_of_the_nodes_start() {
+    let mut site = site(9, 60);
+    let (hub, guest) = (site.hub.clone(), site.guest.clone());
+    let key = site.world.members.endpoints[2].public_key;
+    let invited = [Invited { name: guest.clone(), key, until: UnixTime(BEGIN + 60) }];
+    let now = site.world.now();
+    let node = &mut site.world.host(&hub).node;
+    node.handle_invitations(&invited, UnixTime(BEGIN + 60), now);
+    assert_eq!(node.peer_id(&guest), None, "it has expired while the node's own clock is a minute behind");
+    // The clock was a day ahead when the node began, and is right now.
+    node.handle_invitations(&invited, UnixTime(BEGIN - 86_400), now);
+    site.world.run_for(Duration::from_secs(3_600));
+    site.enrol(self::key(7));
+    assert_eq!(site.wanted(), [self::key(7)]);
+}
+
+#[test]
+fn who_asks_without_end_has_the_shell_asked_a_few_times() {
+    let mut site = site(10, 600);
+    site.enrol(key(7));
+    let before = site.wanted().len();
+    for number in 0..200 {
+        site.ask(key(number), SocketAddr::from(([192, 0, 2, 9], 6374)));
+    }
+    let asked = site.wanted().len() - before;
+    assert!((4..=9).contains(&asked), "{asked} times in 4 s");
+}
+
+#[test]
+fn a_refusal_is_repeated_to_the_same_key_for_a_while_and_the_shell_is_asked_anew_with_another_picture() {
+    let mut site = site(11, 600);
+    site.enrol(key(7));
+    site.answer(key(7), EnrolAnswer::Failed);
+    let before = site.wanted().len();
+    site.enrol(key(7));
+    assert_eq!((site.wanted().len(), site.answers()), (before, vec![EnrolAnswer::Failed; 3]));
+    let (hub, guest) = (site.hub.clone(), site.guest.clone());
+    let (now, unused) = (site.world.now(), site.world.members.endpoints[2].public_key);
+    let invited = [Invited { name: guest, key: unused, until: UnixTime(BEGIN + 600) }];
+    site.world.host(&hub).node.handle_invitations(&invited, UnixTime(BEGIN), now);
+    site.enrol(key(7));
+    let after = site.wanted().len();
+    assert!(after > before);
+    site.answer(key(7), EnrolAnswer::NotByItself);
+    site.world.run_for(Duration::from_secs(10));
+    site.enrol(key(7));
+    assert!(site.wanted().len() > after);
+}
+
+#[test]
+fn an_address_that_cannot_be_dialled_is_not_passed_on() {
+    let mut site = site(12, 60);
+    site.enrol(key(7));
+    for address in ["192.0.2.9:0", "127.0.0.1:6374", "192.0.2.9:1"] {
+        site.ask(key(8), address.parse().unwrap());
+    }
+    let hub = site.hub.clone();
+    let addresses_of = |(_, event): &(_, Event)| {
+        if let Event::EnrolWanted { key: wanted, addresses, .. } = event
+            && *wanted == key(8)
+        {
+            Some(addresses.clone())
+        } else {
+            None
+        }
+    };
+    let told: Vec<Vec<SocketAddr>> = site.world.host(&hub).events.iter().filter_map(addresses_of).collect();
+    assert_eq!(told, [vec![], vec![], vec!["192.0.2.9:1".parse().unwrap()]]);
 }

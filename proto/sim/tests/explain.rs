@@ -58,6 +58,22 @@ impl Site {
         panic!("no end to it");
     }
 
+    /// Begins so many explanations, and waits for none.
+    fn ask(&mut self, at: &EndpointName, address: &str, from: Option<&EndpointName>, count: usize) {
+        let (now, from) = (self.world.now(), from.map(|name| self.world.peer(at, name)));
+        for _ in 0..count {
+            let mut inquiry = Inquiry::new(address.parse().unwrap(), from, now);
+            let _ = self.world.host(at).node.explain(&mut inquiry, MachineView::Good, now);
+        }
+        self.world.step(at);
+    }
+
+    /// How often a member was asked and had not been asked too much.
+    fn asked(&mut self, at: &EndpointName) -> usize {
+        let is_asked = |(_, event): &&(_, Event)| matches!(event, Event::WhyAsked { .. });
+        self.world.host(at).events.iter().filter(is_asked).count()
+    }
+
     fn key_of<'a>(members: &'a mut Members, name: &EndpointName) -> &'a mut PublicKey {
         &mut members.endpoints.iter_mut().find(|endpoint| endpoint.name == *name).unwrap().public_key
     }
@@ -194,8 +210,7 @@ fn who_asks_without_end_is_answered_a_few_times() {
         site.world.run_for(Duration::from_millis(30));
     }
     site.world.run_for(Duration::from_secs(1));
-    let asked =
-        site.world.host(&two).events.iter().filter(|(_, event)| matches!(event, Event::WhyAsked { .. })).count();
+    let asked = site.asked(&two);
     assert!((8..=12).contains(&asked), "{asked}");
 }
 
@@ -228,4 +243,65 @@ fn a_question_that_waits_for_a_peer_is_not_asked_of_who_has_its_number_later() {
     assert_eq!(site.world.numbers(&four), [1]);
     let is_question = |(_, event): &(_, Event)| matches!(event, Event::WhyAsked { .. });
     assert!(!site.world.host(&four).events.iter().any(is_question));
+}
+
+#[test]
+fn a_new_session_does_not_give_a_member_new_questions() {
+    let mut site = site(11);
+    site.world.start_all();
+    let (one, two) = (site.one.clone(), site.two.clone());
+    for _ in 0..4 {
+        site.ask(&one, "10.99.0.3", None, 12);
+        site.world.run_for(Duration::from_secs(1));
+        let now = site.world.now();
+        site.world.host(&one).node.handle_shutdown(now);
+        site.world.step(&one);
+        site.world.run_for(Duration::from_secs(1));
+    }
+    let asked = site.asked(&two);
+    assert!((8..=17).contains(&asked), "{asked} in 8 s");
+}
+
+#[test]
+fn any_number_of_explanations_one_after_the_other_finds_its_answers() {
+    let mut site = site(12);
+    let mut all = vec![site.one.clone()];
+    all.extend((10..50).map(|n| site.world.add_endpoint(&format!("site.till{n}"), Kind::Edge)));
+    site.world.add_community("tills", &all);
+    site.world.start_all();
+    let one = site.one.clone();
+    let began = site.world.now();
+    for till in &all[1..] {
+        let address = site.world.inner(till).to_string();
+        let told = site.why(&one, &address, None);
+        assert!(told.far.view().is_some(), "{till}: {:?}", told.far);
+    }
+    assert!(site.world.now() - began < Duration::from_secs(20), "they are not forgotten by time alone");
+}
+
+#[test]
+fn what_peers_have_a_node_ask_takes_no_place_of_its_own_questions_and_one_peer_none_of_another() {
+    let mut site = site(13);
+    let connector = site.connector.clone();
+    let asking: Vec<_> = (0..6).map(|n| site.world.add_endpoint(&format!("site.till{n}"), Kind::Edge)).collect();
+    site.world.start_all();
+    let two = site.two.clone();
+    site.world.kill(&two);
+    for till in &asking {
+        site.ask(till, "10.99.0.3", Some(&connector), 8);
+    }
+    site.world.run_for(Duration::from_millis(500));
+    assert!(site.asked(&connector) >= 40, "{}", site.asked(&connector));
+    let told = site.why(&connector, "10.99.0.2", None);
+    assert!(told.far.view().is_some(), "{:?}", told.far);
+}
+
+#[test]
+fn who_has_too_many_questions_is_told_so_and_not_that_nobody_answers() {
+    let mut site = site(14);
+    let (one, connector) = (site.one.clone(), site.connector.clone());
+    site.world.start(&one);
+    site.ask(&one, "10.99.0.3", None, 32);
+    assert_eq!(site.why(&one, "10.99.0.1", None).cause(), Cause::TooManyQuestions);
+    assert_eq!(site.why(&one, "10.99.0.3", Some(&connector)).near, Heard::Crowded);
 }

@@ -106,6 +106,8 @@ causes! {
     NoWayThere => "no_way_there", Far;
     /// The receiver's machine drops what comes in, for want of a symmetric route.
     ReversePath => "reverse_path", Far;
+    /// Nobody was asked: too many questions of this node wait for answers.
+    TooManyQuestions => "too_many_questions", Between;
     /// It is not known yet.
     Undecided => "undecided", Between;
 }
@@ -133,6 +135,7 @@ impl Explanation {
             Heard::Denied => return Cause::SenderDenied,
             Heard::Unreached => return Cause::SenderUnreached,
             Heard::Silent => return Cause::SenderSilent,
+            Heard::Crowded => return Cause::TooManyQuestions,
             Heard::NotAsked | Heard::Awaited => return Cause::Undecided,
         };
         of_sender(&near).unwrap_or_else(|| match near.session {
@@ -157,6 +160,7 @@ impl Explanation {
             .or_else(|| of_trouble(near.trouble))
             .unwrap_or_else(|| match (told.map(|view| view.session), near.session) {
                 _ if !self.is_final => Cause::Undecided,
+                (None, _) if self.far == Heard::Crowded => Cause::TooManyQuestions,
                 (Some(SessionView::Up), _) => Cause::UnansweredAlive,
                 // It has tried for as long as its answer took.
                 (Some(SessionView::Connecting | SessionView::Unanswered | SessionView::Lost), _) => Cause::PeerDown,
@@ -304,6 +308,17 @@ mod tests {
         assert_eq!(heard(Heard::Says(off)), Cause::ForwardingOff);
         let denied = View { policy: PolicyView::NoCommunity, ..off };
         assert_eq!(heard(Heard::Says(denied)), Cause::DeniedThere);
+    }
+
+    #[test]
+    fn a_question_that_found_no_room_is_no_silence_of_anybody() {
+        let idle = View { session: SessionView::Idle, ..sender() };
+        assert_eq!(Explanation { far: Heard::Crowded, ..explanation(idle) }.cause(), Cause::TooManyQuestions);
+        assert_eq!(Explanation { near: Heard::Crowded, ..explanation(idle) }.cause(), Cause::TooManyQuestions);
+        let psk = View { trouble: TroubleView::Psk, ..idle };
+        assert_eq!(Explanation { far: Heard::Crowded, ..explanation(psk) }.cause(), Cause::PskDiffers);
+        let up = View { session: SessionView::Up, path: PathView::Relay, ..sender() };
+        assert_eq!(Explanation { far: Heard::Crowded, ..explanation(up) }.cause(), Cause::ReachableRelay);
     }
 
     #[test]

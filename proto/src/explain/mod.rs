@@ -54,6 +54,8 @@ pub enum Heard {
     Unreached,
     /// It cannot be asked: policy keeps it from this node.
     Denied,
+    /// It was not asked: too many questions of this node wait for answers.
+    Crowded,
     /// It has a session and does not answer such questions: it is of an earlier version, or is asked too often.
     Silent,
     /// This.
@@ -77,7 +79,7 @@ impl Heard {
     pub const fn view(&self) -> Option<View> {
         match self {
             Self::Says(view) => Some(*view),
-            Self::NotAsked | Self::Awaited | Self::Unreached | Self::Denied | Self::Silent => None,
+            Self::NotAsked | Self::Awaited | Self::Unreached | Self::Denied | Self::Crowded | Self::Silent => None,
         }
     }
 }

@@ -6,15 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Node;
 use crate::address::is_of_use_to_others;
+use crate::bucket::{Bucket, Rate};
 use crate::event::{Disconnect, Event};
 use crate::id::{PeerId, PublicKey, SessionIndex};
 use crate::invitation::{Invited, UnixTime};
 use crate::member::{Denial, Endpoint, Kind};
 use crate::time::Instant;
 use crate::wire::{Control, EnrolAnswer};
+
+/// Enrolments of one invitation that are looked at: its holder asks twice a second until the first answer, and each may cost the shell
+/// a look at the whole mesh.
+const RATE: Rate = Rate { per_second: 1, burst: 4 };
+
+/// How long a refusal by the shell is repeated to the key that it was said to, without asking the shell.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// What a node knows of invitations: those of its mesh, and its own.
 #[derive(Default)]
@@ -26,15 +35,28 @@ pub(super) struct Enrolments {
 
 /// An invitation of this mesh.
 struct Open {
-    until: UnixTime,
+    until: Instant,
     /// Who has used it.
     used: Option<PublicKey>,
+    /// What the shell said last to somebody whom it did not take.
+    refused: Option<(PublicKey, EnrolAnswer, Instant)>,
+    credit: Bucket,
+}
+
+impl Open {
+    /// What the shell has said to this key and would say again.
+    fn refusal(&self, key: PublicKey, now: Instant) -> Option<EnrolAnswer> {
+        let said = self.refused.filter(|(to, _, at)| *to == key && now - *at < REFUSED_FOR);
+        said.map(|(_, answer, _)| answer)
+    }
 }
 
 impl Node {
     /// Takes all invitations of the mesh, which replace those before; call it after [`Node::handle_registry`]. One whose name or
-    /// key an endpoint has is left out. What has been used stays used while it is here unchanged.
-    pub fn handle_invitations(&mut self, invited: &[Invited], now: Instant) {
+    /// key an endpoint has is left out, and one that has expired at `unix`, which is the wall time at `now`: the node's own is as old as
+    /// the node. What has been used stays used while it is here unchanged.
+    pub fn handle_invitations(&mut self, invited: &[Invited], unix: UnixTime, now: Instant) {
+        let invited: Vec<&Invited> = invited.iter().filter(|one| unix < one.until).collect();
         let is_kept = |peer: &PeerId| {
             let peer = self.peer(*peer);
             peer.is_some_and(|peer| invited.iter().any(|one| (&one.name, one.key) == (&peer.name, peer.key)))
@@ -43,7 +65,7 @@ impl Node {
         let names: Vec<_> = gone.into_iter().filter_map(|id| self.peer_name(id).cloned()).collect();
         let free: Vec<PeerId> = names.iter().filter_map(|name| self.remove(name, now)).collect();
         for one in invited {
-            self.invite(one);
+            self.invite(one, now + one.until.left(unix), now);
         }
         // Only now: what was said of one of them above is said of nobody else.
         self.free.extend(free);
@@ -60,20 +82,23 @@ impl Node {
         }
     }
 
-    /// Answers [`Event::EnrolWanted`]. After [`EnrolAnswer::Accepted`] the invitation is used.
+    /// Answers [`Event::EnrolWanted`], which need not be answered: who wants it asks again. After [`EnrolAnswer::Accepted`] the invitation is used.
     pub fn answer_enrolment(&mut self, id: PeerId, key: PublicKey, answer: EnrolAnswer, now: Instant) {
-        if answer == EnrolAnswer::Accepted
-            && let Some(open) = self.enrolments.invited.get_mut(&id)
-        {
-            open.used = Some(key);
+        if let Some(open) = self.enrolments.invited.get_mut(&id) {
+            if answer == EnrolAnswer::Accepted {
+                open.used = Some(key);
+            } else {
+                open.refused = Some((key, answer, now));
+            }
         }
         self.send_control(id, &Control::Enrolled { answer }, now);
     }
 
-    fn invite(&mut self, one: &Invited) {
+    fn invite(&mut self, one: &Invited, until: Instant, now: Instant) {
         let known = self.peer_id(&one.name);
         if let Some(open) = known.and_then(|id| self.enrolments.invited.get_mut(&id)) {
-            open.until = one.until;
+            // With another picture of the mesh the shell may say something else.
+            (open.until, open.refused) = (until, None);
             return;
         }
         let is_own = one.name == self.settings.name || one.key == self.settings.identity.public;
@@ -82,7 +107,8 @@ impl Node {
         }
         self.insert(&record(one), Err(Denial::Invited));
         if let Some(id) = self.peer_id(&one.name) {
-            self.enrolments.invited.insert(id, Open { until: one.until, used: None });
+            let credit = Bucket::new(RATE, now);
+            self.enrolments.invited.insert(id, Open { until, used: None, refused: None, credit });
         }
     }
 
@@ -93,7 +119,7 @@ impl Node {
 
     /// Whether a handshake under the key of an invitation is answered.
     pub(super) fn may_enrol(&self, id: PeerId, now: Instant) -> bool {
-        self.enrolments.invited.get(&id).is_some_and(|open| self.unix(now) < open.until)
+        self.enrolments.invited.get(&id).is_some_and(|open| now < open.until)
     }
 
     pub(super) fn forget_invitation(&mut self, id: PeerId) {
@@ -112,7 +138,11 @@ impl Node {
     }
 
     fn handle_enrol(&mut self, id: PeerId, key: PublicKey, mut addresses: Vec<SocketAddr>, now: Instant) {
-        addresses.retain(|address| is_of_use_to_others(address.ip()));
+        addresses.retain(|address| address.port() != 0 && is_of_use_to_others(address.ip()));
+        let open = self.enrolments.invited.get_mut(&id);
+        if !open.is_some_and(|open| open.credit.take(RATE, now)) {
+            return;
+        }
         let is_void = !self.may_enrol(id, now);
         let is_taken = key == self.settings.identity.public || self.by_key.get(&self.peers, &key).is_some();
         let Some(open) = self.enrolments.invited.get(&id) else { return };
@@ -122,7 +152,10 @@ impl Node {
             Some(_) => EnrolAnswer::Used,
             None if is_void => EnrolAnswer::Void,
             None if is_taken => EnrolAnswer::KeyTaken,
-            None => return self.emit(Event::EnrolWanted { peer: id, key, addresses }),
+            None => match open.refusal(key, now) {
+                Some(answer) => answer,
+                None => return self.emit(Event::EnrolWanted { peer: id, key, addresses }),
+            },
         };
         self.send_control(id, &Control::Enrolled { answer }, now);
     }
@@ -132,10 +165,6 @@ impl Node {
         if self.enrolments.asked.take_if(|asked| *asked == id).is_some() {
             self.emit(Event::EnrolAnswered { peer: id, answer });
         }
-    }
-
-    fn unix(&self, now: Instant) -> UnixTime {
-        UnixTime(self.clock.unix_at_origin.saturating_add(now.as_nanos()) / 1_000_000_000)
     }
 }
 

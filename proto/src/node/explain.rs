@@ -55,6 +55,10 @@ impl Inquiry {
     pub const fn address(&self) -> IpAddr {
         self.address
     }
+
+    fn has_asked(&self, token: u64) -> bool {
+        self.token == Some(token) || self.helpers.iter().any(|(_, asked)| *asked == token)
+    }
 }
 
 /// How long a question was waited for.
@@ -74,6 +78,9 @@ impl Node {
             Some(from) => self.explain_of(inquiry, from, &mut explanation, now),
         }
         explanation.is_final |= now - inquiry.began >= WHOLE;
+        if explanation.is_final {
+            self.questions.forget(|token| inquiry.has_asked(token));
+        }
         explanation
     }
 
@@ -125,7 +132,11 @@ impl Node {
             let question = self.question(inquiry, Reach::Receiver, None);
             inquiry.token = self.ask_why(id, question, None, now);
         }
-        let (far, wait) = self.heard(inquiry.token, inquiry.began, ANSWER, now);
+        let (far, wait) = match inquiry.token {
+            Some(token) => self.heard(token, inquiry.began, ANSWER, now),
+            None if is_hopeless => (Heard::Unreached, Wait::Over),
+            None => no_room(inquiry, now),
+        };
         told.far = far;
         let is_stuck = !self.is_reached(id, now) && (is_hopeless || elapsed >= ALONE);
         if is_stuck && !inquiry.has_sought {
@@ -148,7 +159,10 @@ impl Node {
             let question = self.question(inquiry, Reach::Onward, None);
             inquiry.token = self.ask_why(from, question, None, now);
         }
-        let (near, wait) = self.heard(inquiry.token, inquiry.began, ONWARD, now);
+        let (near, wait) = match inquiry.token {
+            Some(token) => self.heard(token, inquiry.began, ONWARD, now),
+            None => no_room(inquiry, now),
+        };
         told.near = near;
         if let Some(Standing::Answered(WhyAnswer { far, .. })) =
             inquiry.token.map(|token| self.questions.standing(token))
@@ -181,8 +195,7 @@ impl Node {
     }
 
     /// What came of a question, and whether to go on waiting.
-    fn heard(&self, token: Option<u64>, began: Instant, patience: Duration, now: Instant) -> (Heard, Wait) {
-        let Some(token) = token else { return (Heard::Unreached, Wait::Over) };
+    fn heard(&self, token: u64, began: Instant, patience: Duration, now: Instant) -> (Heard, Wait) {
         match self.questions.standing(token) {
             Standing::Answered(answer) => (Heard::Says(answer.near), Wait::Over),
             Standing::Sent(at) if now - at >= patience => (Heard::Silent, Wait::Over),
@@ -221,7 +234,7 @@ impl Node {
     fn hear_helpers(&self, inquiry: &Inquiry, told: &mut Explanation, now: Instant) -> Wait {
         let mut is_over = true;
         for (peer, token) in &inquiry.helpers {
-            let (near, wait) = self.heard(Some(*token), inquiry.began, ONWARD, now);
+            let (near, wait) = self.heard(*token, inquiry.began, ONWARD, now);
             is_over &= matches!(wait, Wait::Over);
             let far = match self.questions.standing(*token) {
                 Standing::Answered(answer) => answer.far,
@@ -237,4 +250,9 @@ impl Node {
         }
         if is_over { Wait::Over } else { Wait::On }
     }
+}
+
+/// A question that found no room: others end, so it is tried again for as long as a session would be waited for.
+fn no_room(inquiry: &Inquiry, now: Instant) -> (Heard, Wait) {
+    (Heard::Crowded, if now - inquiry.began >= CONNECT { Wait::Over } else { Wait::On })
 }

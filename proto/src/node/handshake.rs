@@ -146,7 +146,7 @@ impl Node {
         self.table.reserve(index);
         self.is_table_dirty = true;
         self.shook_at = now;
-        let is_allowed = |place: &Locator| !live.paths.is_told(*place) || peer.allowance.take(now);
+        let is_allowed = |place: &Locator| !live.paths.is_told(*place) || peer.allowance.take_place(now);
         let places: Vec<Locator> = places.into_iter().filter(is_allowed).collect();
         for place in places {
             self.transmit(place, message.clone());

@@ -48,7 +48,7 @@ impl Node {
         }
         for address in forecast.addresses(self.stride(id)).take(VOLLEY) {
             // It may be a victim's, and every new session counts its rounds anew.
-            if !self.peer_mut(id).is_some_and(|peer| peer.allowance.take(now)) {
+            if !self.peer_mut(id).is_some_and(|peer| peer.allowance.take_place(now)) {
                 return;
             }
             // The answer's source is the news, not its token.

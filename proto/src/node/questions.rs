@@ -11,24 +11,26 @@ use ipnet::IpNet;
 use rand_chacha::rand_core::Rng as _;
 
 use super::Node;
-use crate::bucket::{Bucket, Rate};
 use crate::event::Event;
 use crate::id::{PeerId, PublicKey};
 use crate::route::Target;
 use crate::time::Instant;
 use crate::wire::{Control, MachineView, Reach, RouteView, View, WhyAnswer, WhyQuestion};
 
-/// Questions of one peer that are answered: a person asks a few, and each may cost a handshake.
-const RATE: Rate = Rate { per_second: 1, burst: 8 };
+/// Own questions that wait for answers: three of each explanation, of which operators ask for a few at a time. More are not asked.
+const MAX_OWN: usize = 32;
 
-/// Questions that wait for answers, own ones and those of peers; more are not asked.
-const MAX_WAITING: usize = 32;
+/// Questions of peers that wait for what somebody else says. They take no place of an own one.
+const MAX_ONWARD: usize = 16;
+
+/// Those of one peer, so that it leaves places to others: it explains one thing after the other, mostly.
+const MAX_ONWARD_EACH: usize = 4;
 
 /// How long a peer's question waits for what somebody else says: three initiations.
 const ONWARD: Duration = Duration::from_millis(3500);
 
-/// How long an own question is remembered.
-const REMEMBERED: Duration = Duration::from_secs(20);
+/// How long an own question is remembered that nobody has asked to forget: longer than any explanation takes.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Sources of handshakes that could not be read; the oldest is forgotten for a new one.
 const MAX_UNREADABLE: usize = 16;
@@ -87,6 +89,24 @@ impl Questions {
         self.unreadable.iter().map(|(source, _)| *source)
     }
 
+    /// Nobody waits for the answers to own questions of these tokens any more.
+    pub(super) fn forget(&mut self, is_over: impl Fn(u64) -> bool) {
+        self.waiting.retain(|waiting| waiting.asker.is_some() || !is_over(waiting.question.token));
+    }
+
+    /// Whether one more question may wait, an own one or one of a peer.
+    fn has_room(&self, asker: Option<PeerId>) -> bool {
+        let askers = || self.waiting.iter().map(|waiting| waiting.asker.as_ref().map(|(peer, ..)| *peer));
+        let own = askers().filter(Option::is_none).count();
+        match asker {
+            None => own < MAX_OWN,
+            Some(_) => {
+                let of_its_own = askers().filter(|other| *other == asker).count();
+                self.waiting.len() - own < MAX_ONWARD && of_its_own < MAX_ONWARD_EACH
+            }
+        }
+    }
+
     pub(super) fn standing(&self, token: u64) -> Standing {
         let known = self.waiting.iter().find(|waiting| waiting.asker.is_none() && waiting.question.token == token);
         match known.map(|waiting| (waiting.answer, waiting.sent)) {
@@ -107,7 +127,7 @@ impl Node {
         asker: Option<(PeerId, WhyQuestion, MachineView)>,
         now: Instant,
     ) -> Option<u64> {
-        if self.questions.waiting.len() >= MAX_WAITING {
+        if !self.questions.has_room(asker.as_ref().map(|(peer, ..)| *peer)) {
             return None;
         }
         let question = WhyQuestion { token: self.rng.next_u64(), ..question };
@@ -156,8 +176,7 @@ impl Node {
     }
 
     pub(super) fn handle_why_question(&mut self, id: PeerId, question: WhyQuestion, now: Instant) {
-        let Some(live) = self.peer_mut(id).and_then(|peer| peer.live.as_mut()) else { return };
-        if live.questions.get_or_insert_with(|| Bucket::new(RATE, now)).take(RATE, now) {
+        if self.peer_mut(id).is_some_and(|peer| peer.allowance.take_question(now)) {
             self.emit(Event::WhyAsked { peer: id, question });
         }
     }

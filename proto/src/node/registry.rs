@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Node;
+use crate::allowance::Allowance;
 use crate::event::{Disconnect, Event};
 use crate::id::{EndpointName, PeerId};
 use crate::member::{Denial, Endpoint, Kind, Members, Nearness, Permission, Policy};
-use crate::path::{Allowance, Locator, Origin};
+use crate::path::{Locator, Origin};
 use crate::peer::{Carrier, Peer};
 use crate::route::{RouteTable, Target};
 use crate::time::Instant;

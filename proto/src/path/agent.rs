@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use super::mtu::Search;
 use super::quality::Quality;
-use super::{Allowance, Locator, Origin, PathKind, SocketId};
+use super::{Locator, Origin, PathKind, SocketId};
+use crate::allowance::Allowance;
 use crate::stats::Stamps;
 use crate::time::Instant;
 
@@ -479,7 +480,7 @@ impl Paths {
         loop {
             let due = self.all.iter_mut().filter_map(|path| Some((path.next.filter(|next| *next <= now)?, path)));
             let (_, path) = due.min_by_key(|(next, _)| *next)?;
-            if !path.is_told() || allowance.take(now) {
+            if !path.is_told() || allowance.take_place(now) {
                 return Some(path.locator);
             }
             path.next = Some(now + SPENT_PACE);

@@ -6,7 +6,6 @@
 //! bounded number, so that whoever names a victim's address as a candidate floods nobody.
 
 mod agent;
-mod allowance;
 mod locator;
 mod mtu;
 mod punch;
@@ -17,7 +16,6 @@ mod tests;
 
 pub use agent::{Balance, MAX_WAYS, PathState, PathStatus};
 pub(crate) use agent::{Change, Paths};
-pub(crate) use allowance::Allowance;
 pub use locator::{Channel, Locator, Origin, PathKind, SocketId};
 pub use mtu::{Fit, Fragments, LEAST_V6};
 pub(crate) use punch::{Punching, VOLLEY};

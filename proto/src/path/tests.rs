@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::agent::{Change, PathState, Paths};
-use super::{Allowance, Channel, Locator, Origin};
+use super::{Channel, Locator, Origin};
+use crate::allowance::Allowance;
 use crate::stats::Stamps;
 use crate::time::Instant;
 

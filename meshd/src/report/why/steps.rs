@@ -306,6 +306,7 @@ const fn step_of(cause: Cause) -> Option<&'static str> {
         | Cause::SenderDenied
         | Cause::SenderUnreached
         | Cause::SenderSilent
+        | Cause::TooManyQuestions
         | Cause::DeniedThere
         | Cause::ForwardingOff
         | Cause::NoWayThere
@@ -319,6 +320,7 @@ const fn unasked(heard: Heard) -> &'static str {
         Heard::Awaited => "has not answered yet",
         Heard::Unreached => "cannot be asked: no session",
         Heard::Denied => "cannot be asked: policy keeps it from this node",
+        Heard::Crowded => "was not asked: too many questions of this node wait for answers",
         Heard::Silent => "does not answer such questions",
         Heard::Says(_) => "has answered",
     }

@@ -563,6 +563,12 @@ fn packets_of_another_member() {
     = far.three does not answer such questions
     > on far.three: meshd why there.two
     "#);
+    assert_snapshot!(of(Heard::Crowded), @r#"
+    too_many_questions false []
+    Unknown far.three target: was not asked: too many questions of this node wait for answers
+    = nobody was asked: too many questions of here.one wait for answers
+    > in a few seconds: meshd why there.two
+    "#);
     assert_snapshot!(of(Heard::Says(View { route: RouteView::Withheld, ..View::default() })), @r#"
     sender_withholds false ["far.three"]
     Fails far.three target: far.three does not tell this node of others

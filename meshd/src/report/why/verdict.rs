@@ -79,6 +79,9 @@ impl Story {
             Cause::ReversePath => {
                 format!("{to} drops packets of {}: its way back does not lead into the mesh (rp_filter)", self.sender)
             }
+            Cause::TooManyQuestions => {
+                format!("nobody was asked: too many questions of {} wait for answers", self.own)
+            }
             Cause::Undecided => "this is not known yet".to_owned(),
         }
     }
@@ -155,6 +158,7 @@ impl Story {
             }
             Cause::NoWayThere => format!("on {to}: ip route get {}", self.told.address),
             Cause::ReversePath => format!("on {to}: sysctl -w net.ipv4.conf.all.rp_filter=2"),
+            Cause::TooManyQuestions => format!("in a few seconds: meshd why {}", self.wanted),
             Cause::Undecided => again(sender, &self.wanted),
         })
     }
