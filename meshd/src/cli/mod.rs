@@ -243,10 +243,11 @@ fn check(path: &Path) -> Result {
         count => format!(", {count} not selected"),
     };
     println!(
-        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities{left_out})",
+        "{}: good ({} in mesh {}: {endpoints} endpoints, {communities} communities{left_out}; mesh digest {})",
         path.display(),
         loaded.node.name,
-        loaded.mesh_name
+        loaded.mesh_name,
+        loaded.mesh_digest()
     );
     Ok(ExitCode::SUCCESS)
 }
