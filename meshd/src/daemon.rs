@@ -74,7 +74,7 @@ async fn run(config: Config, life: &mut Life) -> Result<End, Error> {
     let (mut driver, workers) = match assemble(config, Exporter::new(life.asker.clone())).await {
         Ok(assembled) => assembled,
         Err(error) if life.reloads.is_open() => {
-            life.reloads.finish(Err(error.to_string()));
+            life.reloads.finish(Err(error.to_string().into()));
             return Ok(resting.rest(life).await);
         }
         Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use config::Config;
 
-use crate::api::model::{Mode, NodeStatus, Status};
+use crate::api::model::{NodeStatus, Status};
 use crate::api::netcheck::NetCheck;
 use crate::api::reload::ReloadReport;
 use crate::api::server::Call;
@@ -108,7 +108,7 @@ impl Resting {
 
     fn status(&self, reloads: &Reloads) -> Status {
         let mut status = Status::idle(self.node.clone(), &self.warnings);
-        (status.mode, status.last_reload) = (Mode::NotSelected, reloads.last());
+        status.note_reloads(reloads);
         status
     }
 }
