@@ -280,8 +280,8 @@ impl Driver {
             Event::Rekeyed { peer } => tracing::debug!(peer = name(peer), "rekeyed"),
             Event::Moved { peer, remote } => tracing::info!(peer = name(peer), path = %remote, "peer moved"),
             Event::Unreachable { peer } => tracing::warn!(peer = name(peer), "peer is unreachable"),
-            Event::Disconnected { peer, reason } => {
-                tracing::info!(peer = name(peer), reason = disconnect_text(*reason), "disconnected");
+            Event::Disconnected { name, reason, .. } => {
+                tracing::info!(peer = name.as_str(), reason = disconnect_text(*reason), "disconnected");
             }
             Event::Refused { peer, source, reason } => {
                 let peer = peer.as_ref().map_or("a stranger", name);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::handshake::HandshakeError;
-use crate::id::{PeerId, PublicKey};
+use crate::id::{EndpointName, PeerId, PublicKey};
 use crate::member::Denial;
 use crate::owner::Condition;
 use crate::path::{Locator, SprayStatus};
@@ -31,6 +31,8 @@ pub enum Event {
     Disconnected {
         /// With whom.
         peer: PeerId,
+        /// Its name: who was removed has no other place that tells it.
+        name: EndpointName,
         /// Why.
         reason: Disconnect,
     },

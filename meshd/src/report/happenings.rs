@@ -124,11 +124,10 @@ impl Happenings {
             Event::Unreachable { peer } => {
                 self.log.note(EventKind::Unreachable, name(peer).as_ref(), "does not answer handshakes");
             }
-            Event::Disconnected { peer, reason } => {
-                let Some(name) = name(peer) else { return };
-                let told = self.sessions.remove(&name).map(|connection| connection.told(now)).unwrap_or_default();
+            Event::Disconnected { name, reason, .. } => {
+                let told = self.sessions.remove(name).map(|connection| connection.told(now)).unwrap_or_default();
                 let text = format!("{}{told}", disconnect_text(*reason));
-                self.log.note(EventKind::Disconnected, Some(&name), text);
+                self.log.note(EventKind::Disconnected, Some(name), text);
             }
             Event::Refused { peer, source, reason } => {
                 self.note_refusal(peer.and_then(|peer| node.peer_name(peer)), source, reason, now);

@@ -45,7 +45,7 @@ impl History {
             }
             Event::Moved { peer, remote } => (peer, Kind::Moved, format!("moved to {}", path(*peer, *remote))),
             Event::Unreachable { peer } => (peer, Kind::Other, "does not answer".to_owned()),
-            Event::Disconnected { peer, reason } => {
+            Event::Disconnected { peer, reason, .. } => {
                 (peer, Kind::Other, format!("disconnected: {}", disconnect_text(*reason)))
             }
             Event::SprayEnded { peer, status } => (peer, Kind::Other, spray_text(status)),

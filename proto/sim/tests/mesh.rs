@@ -191,8 +191,8 @@ fn an_idle_mesh_is_silent_and_its_sessions_end() {
     let host = world.host(&names[0]);
     assert_eq!(host.node.peer_status(peer).unwrap().state, PeerState::Idle);
     assert!(host.node.poll_timeout().is_none(), "an idle node asks for no wake-up");
-    let idle = Event::Disconnected { peer, reason: Disconnect::Idle };
-    let closed = Event::Disconnected { peer, reason: Disconnect::Closed };
+    let ended = |reason| Event::Disconnected { peer, name: names[1].clone(), reason };
+    let (idle, closed) = (ended(Disconnect::Idle), ended(Disconnect::Closed));
     assert!(host.events.iter().any(|(_, event)| *event == idle || *event == closed));
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use proto::event::Event;
+use proto::event::{Disconnect, Event};
 use proto::handshake::{Identity, Offer};
 use proto::id::{EndpointName, MeshId, PresharedKey, PublicKey, SecretKey};
 use proto::member::{Community, DEFAULT_PORT, Endpoint, Host as Dial, Kind, Members, PublicAddress};
@@ -251,6 +251,12 @@ fn a_member_that_is_removed_is_told_and_its_number_is_not_given_away_at_once() {
     let numbers = node.status().iter().map(|peer| node.peer_id(&peer.name).unwrap()).collect::<Vec<_>>();
     assert!(!numbers.contains(&gone), "events of it are still to be told");
     world.step(&names[0]);
+    let ended = Event::Disconnected { peer: gone, name: names[1].clone(), reason: Disconnect::Removed };
+    let events = &world.host(&names[0]).events;
+    assert!(
+        events.iter().any(|(_, event)| *event == ended),
+        "the event has the name that nobody has any more: {events:?}"
+    );
     world.run_for(Duration::from_secs(1));
     let there = world.peer(&names[1], &names[0]);
     assert_eq!(world.host(&names[1]).node.peer_status(there).unwrap().state, PeerState::Idle, "it was told");

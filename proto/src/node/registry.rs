@@ -257,8 +257,9 @@ impl Node {
         if is_owner_lost {
             self.tend_owners(now);
         }
-        if had_session {
-            self.emit(Event::Disconnected { peer: id, reason });
+        let name = self.peer_name(id).filter(|_| had_session).cloned();
+        if let Some(name) = name {
+            self.emit(Event::Disconnected { peer: id, name, reason });
         }
     }
 }
