@@ -24,6 +24,9 @@ const IDENTIFIER: &str = "meshd";
 /// Longest text of a filter, in bytes: some ten directives.
 const MAX_FILTER: usize = 512;
 
+/// What may stand first in a directive.
+const PARTS: [&str; 3] = ["meshd", "proto", "config"];
+
 /// What is written, for who wants to change it. Copies change the same.
 #[derive(Clone)]
 pub(crate) struct Handle(Arc<Shared>);
@@ -55,6 +58,12 @@ pub(crate) enum FilterError {
         filter: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It is for what is no part of meshd.
+    #[error("no part of meshd is called {name}; there are {}", PARTS.join(", "))]
+    Stranger {
+        /// What it is for.
+        name: String,
     },
     /// It is too long.
     #[error("a filter has at most {MAX_FILTER} characters")]
@@ -144,6 +153,7 @@ impl Handle {
             Ok(level) => of_level_name(&level.as_str().to_lowercase()),
             Err(_) => {
                 no_bare_names(filter)?;
+                no_strangers(filter)?;
                 format!("{},{}", state.configured(), filter.trim())
             }
         };
@@ -217,6 +227,17 @@ fn no_bare_names(filter: &str) -> Result<(), FilterError> {
             Err(FilterError::Unreadable { filter: filter.to_owned(), reason: format!("{part:?} has no level") })
         }
     }
+}
+
+/// Refuses directives for what is no part of meshd, which would change nothing: mostly a name that is spelt wrong.
+fn no_strangers(filter: &str) -> Result<(), FilterError> {
+    let name = |part: &str| {
+        let target = part.split(['=', '[']).next().unwrap_or_default();
+        target.split("::").next().unwrap_or_default().trim().to_owned()
+    };
+    let is_level = |part: &&str| part.trim().parse::<LevelFilter>().is_ok();
+    let mut names = filter.split(',').filter(|part| !is_level(part)).map(name).filter(|name| !name.is_empty());
+    names.find(|name| !PARTS.contains(&name.as_str())).map_or(Ok(()), |name| Err(FilterError::Stranger { name }))
 }
 
 /// Reads a filter strictly, where `EnvFilter::new` would leave out what it cannot read.
@@ -305,6 +326,8 @@ mod tests {
             let result = handle.set(bad, None);
             assert!(matches!(result, Err(FilterError::Unreadable { .. })), "{bad}: {result:?}");
         }
+        let stranger = handle.set("meshd::driver=trace,nothere=debug", None).map_err(|error| error.to_string());
+        assert_eq!(stranger, Err("no part of meshd is called nothere; there are meshd, proto, config".to_owned()));
         assert!(matches!(handle.set(&"a=info,".repeat(100), None), Err(FilterError::TooLong)));
         assert_eq!(handle.standing().filter, CONFIGURED);
     }

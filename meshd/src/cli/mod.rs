@@ -281,6 +281,25 @@ fn reader_left(result: Result) -> Result {
     }
 }
 
+/// The exit code of a command that SIGINT ended, as shells have it: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
+/// Takes SIGINT (Ctrl-C) for a command that sums up what it did until then.
+struct Interrupt(tokio::signal::unix::Signal);
+
+impl Interrupt {
+    /// Takes it from now on; to be called within the runtime.
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::interrupt()).map(Self)
+    }
+
+    /// Waits for it. Safe to cancel.
+    async fn came(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// A small runtime for the commands that ask the daemon.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
