@@ -30,6 +30,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::daemon;
 
+pub(crate) use show::effective;
 pub(crate) use text::{bytes, count, span};
 
 /// Where the node's configuration is unless `--config` says otherwise.
