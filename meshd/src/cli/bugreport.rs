@@ -44,9 +44,10 @@ pub(super) fn main(args: &BugreportArgs) -> Result {
 }
 
 fn refusal(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => format!("{} exists already; name another with --out", path.display()),
-        _ => format!("cannot write {}: {error}", path.display()),
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        format!("{} exists already; name another with --out", path.display())
+    } else {
+        format!("cannot write {}: {error}", path.display())
     }
 }
 

@@ -39,10 +39,7 @@ pub(super) fn main(args: &ReloadArgs) -> Result {
 
 /// Says what a refusal means for what runs.
 fn refused(error: ClientError) -> ClientError {
-    match error {
-        ClientError::Refused(text) => ClientError::Refused(format!("{text}\n{UNCHANGED}")),
-        other => other,
-    }
+    if let ClientError::Refused(text) = error { ClientError::Refused(format!("{text}\n{UNCHANGED}")) } else { error }
 }
 
 /// The last reload in a line, for the status.
