@@ -11,6 +11,7 @@
 mod address;
 mod args;
 mod check;
+mod digest;
 mod duration;
 pub mod edit;
 mod error;
@@ -42,6 +43,7 @@ mod suggest;
 mod syntax;
 
 pub use args::is_arg;
+pub use digest::MeshDigest;
 pub use duration::{Period, PeriodError};
 pub use error::{Problem, Problems};
 pub use invite::{InviteConfig, time_text, unix_now};

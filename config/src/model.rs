@@ -12,6 +12,7 @@ use proto::member::{Members, PublicAddress};
 use proto::wire::Suites;
 use wildmatch::WildMatch;
 
+use crate::digest::MeshDigest;
 use crate::invite::InviteConfig;
 use crate::rate::Rate;
 
@@ -66,6 +67,14 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What is legal but odd, each with its place, for the log and for `meshd config check`.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The mesh that the node runs in few characters; the same on every node whose mesh file says the same.
+    #[must_use]
+    pub fn mesh_digest(&self) -> MeshDigest {
+        MeshDigest::of(&self.members, &self.unselected)
+    }
 }
 
 /// `[node]`: who this node is.

@@ -7,6 +7,7 @@ use proto::member::{Endpoint, Members};
 
 use crate::error::{Problem, Problems};
 use crate::file;
+use crate::invite::InviteConfig;
 use crate::model::{DataplaneConfig, InterfaceConfig, ListenConfig, Mesh};
 use crate::node::{self, Identity, NodeFile};
 use crate::read::Reader;
@@ -36,6 +37,10 @@ pub struct Outline {
     pub mesh_name: String,
     /// Who is in the mesh; this node is among them.
     pub members: Members,
+    /// Whether the mesh's `[selector]` selects this node.
+    pub selected: bool,
+    /// What becomes of invitations that are used.
+    pub invite: InviteConfig,
     /// What is legal but odd, each with its place.
     pub warnings: Vec<String>,
 }
@@ -64,8 +69,10 @@ pub fn key_file(path: &Path) -> Result<PathBuf, Problems> {
 impl Outline {
     /// `None` where a part is missing, which has been a problem before.
     pub(crate) fn new(identity: Identity, node: NodeFile, mesh: Mesh) -> Option<Self> {
+        let name = identity.name?.value;
         Some(Self {
-            name: identity.name?.value,
+            selected: !mesh.unselected.contains(&name),
+            name,
             key_file: identity.key_file.value,
             psk_file: identity.psk_file.map(|psk| psk.value),
             mesh_file: (!identity.inline).then_some(identity.mesh_file.value),
@@ -76,6 +83,7 @@ impl Outline {
             state: node.state.dir,
             mesh_name: mesh.name,
             members: mesh.members,
+            invite: node.invite,
             warnings: mesh.warnings,
         })
     }

@@ -338,7 +338,7 @@ impl Driver {
             Call::Status(answer) => {
                 let around = self.surroundings();
                 let mut status = self.reporter.status(&self.node, &self.host, &around, self.clock.now());
-                status.last_reload = life.reloads.last();
+                status.note_reloads(&life.reloads);
                 let _ = answer.send(status);
             }
             Call::Reload(answer) => life.reloads.begin(Cause::Call, Some(answer)),

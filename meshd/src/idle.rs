@@ -13,7 +13,7 @@ use crate::api::server::Call;
 use crate::api::why::{WhyQuery, WhyReport};
 use crate::daemon::Life;
 use crate::driver::End;
-use crate::reload::{Cause, told};
+use crate::reload::{Cause, Refusal, told};
 use crate::report::Absence;
 use crate::report::events::EventKind;
 use crate::settings;
@@ -41,8 +41,8 @@ pub(crate) async fn rest(config: Config, life: &mut Life) -> End {
 pub(crate) async fn wait_to_start(config: Config, error: String, life: &mut Life) -> End {
     let again = format!("{error}; the node does not run, and its start is tried again every {} s", AGAIN.as_secs());
     if life.reloads.is_open() {
-        life.events.note(EventKind::Reload, None, told(&Err(error.clone())));
-        life.reloads.finish(Err(again.clone()));
+        life.events.note(EventKind::Reload, None, told(&Err(error.clone().into())));
+        life.reloads.finish(Err(again.clone().into()));
     } else if life.hindrance.as_ref() != Some(&error) {
         tracing::error!("{again}");
     }
@@ -111,7 +111,7 @@ impl Resting {
     }
 
     /// Takes what was loaded; returns what selects this machine.
-    fn take_over(&mut self, loaded: Result<Box<Config>, String>, life: &mut Life) -> Option<Box<Config>> {
+    fn take_over(&mut self, loaded: Result<Box<Config>, Refusal>, life: &mut Life) -> Option<Box<Config>> {
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
@@ -176,7 +176,9 @@ impl Resting {
         let node = NodeStatus { uptime_seconds: uptime.as_secs(), ..self.node.clone() };
         let warning = |text: &String| Health { severity: Severity::Warning, text: text.clone() };
         let health = self.hindrance.health().into_iter().chain(self.warnings.iter().map(warning)).collect();
-        Status { last_reload: life.reloads.last(), ..Status::idle(node, self.hindrance.mode(), health) }
+        let mut status = Status::idle(node, self.hindrance.mode(), health);
+        status.note_reloads(&life.reloads);
+        status
     }
 }
 

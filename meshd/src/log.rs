@@ -26,6 +26,8 @@ const MAX_FILTER: usize = 512;
 
 /// Longest change that ends by itself, that of the command line too: what is to last longer has no end. Clocks do not reach much further.
 const MAX_PERIOD: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What may stand first in a directive.
+const PARTS: [&str; 3] = ["meshd", "proto", "config"];
 
 /// What is written, for who wants to change it. Copies change the same.
 #[derive(Clone)]
@@ -67,6 +69,12 @@ pub(crate) enum FilterError {
         filter: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It is for what is no part of meshd.
+    #[error("no part of meshd is called {name}; there are {}", PARTS.join(", "))]
+    Stranger {
+        /// What it is for.
+        name: String,
     },
     /// It is too long.
     #[error("a filter has at most {MAX_FILTER} characters")]
@@ -169,6 +177,7 @@ impl Handle {
             Ok(level) => of_level_name(&level.as_str().to_lowercase()),
             Err(_) => {
                 parse(filter)?;
+                no_strangers(filter)?;
                 format!("{},{}", state.configured(), filter.trim())
             }
         };
@@ -247,6 +256,14 @@ fn parse(filter: &str) -> Result<Targets, FilterError> {
         }
     }
     filter.trim().parse().map_err(|error: tracing_subscriber::filter::ParseError| unreadable(error.to_string()))
+}
+
+/// Refuses directives for what is no part of meshd, which would change nothing: mostly a name that is spelt wrong.
+fn no_strangers(filter: &str) -> Result<(), FilterError> {
+    let modules = filter.split(',').filter_map(|part| part.split_once('=')).map(|(module, _)| module.trim());
+    let mut names = modules.map(|module| module.split("::").next().unwrap_or_default());
+    let stranger = names.find(|name| !PARTS.contains(name));
+    stranger.map_or(Ok(()), |name| Err(FilterError::Stranger { name: name.to_owned() }))
 }
 
 /// Where the log goes, and the word for it.
@@ -332,6 +349,8 @@ mod tests {
             let result = handle.set(bad, None);
             assert!(matches!(result, Err(FilterError::Unreadable { .. })), "{bad}: {result:?}");
         }
+        let stranger = handle.set("meshd::driver=trace,nothere=debug", None).map_err(|error| error.to_string());
+        assert_eq!(stranger, Err("no part of meshd is called nothere; there are meshd, proto, config".to_owned()));
         assert!(matches!(handle.set(&"a=info,".repeat(100), None), Err(FilterError::TooLong)));
         assert_eq!(handle.standing().filter, CONFIGURED);
     }

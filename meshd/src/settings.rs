@@ -273,6 +273,7 @@ pub(crate) fn node_status(config: &Config, facts: &Facts) -> NodeStatus {
     NodeStatus {
         name: config.node.name.to_string(),
         mesh: config.mesh_name.clone(),
+        mesh_digest: config.mesh_digest().to_string(),
         public_key: config.node.secret_key.public_key().to_string(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
         interface: config.interface.name.clone(),

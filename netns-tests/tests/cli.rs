@@ -1,6 +1,7 @@
 //! What an operator sees: the status table and its health section, `meshd ping`, keys, and the check of a configuration.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -45,6 +46,35 @@ fn meshd_ping_answers_for_a_member_and_names_the_reason_for_others() {
             let refused = one.meshd(&["ping", &name, "--count", "1", "--timeout", "1s"]);
             assert!(!refused.is_ok() && refused.to_string().contains(&name), "{name} {why}: {refused}");
         }
+    });
+}
+
+/// Runs a command of a daemon's client, and interrupts it after some seconds as Ctrl-C does.
+fn interrupted(host: &Host, socket: &Path, arguments: &[&str]) -> Done {
+    let mut command = Command::new("timeout");
+    command.args(["--preserve-status", "--signal=INT", "5"]).arg(binary::meshd()).args(arguments);
+    host.output(command.env("MESHD_SOCKET", socket))
+}
+
+#[test]
+fn what_is_interrupted_sums_up_what_it_did_until_then() {
+    in_lab(|lab| {
+        let site = Site::new(lab, 3).with_members([1, 2, 3]);
+        let (one, _two) = (site.mesh.up(&edge(1)), site.mesh.up(&edge(2)));
+        let socket = site.mesh.folder(&edge(1)).join("meshd.sock");
+        let run = |arguments: &[&str]| interrupted(one.host(), &socket, arguments);
+        let answered = run(&["ping", &edge(2), "--count", "9999", "--interval", "100ms", "--timeout", "1m"]);
+        assert!(answered.code == Some(0) && answered.stdout.contains("answered; round trip"), "{answered}");
+        let silent = run(&["ping", &edge(3), "--count", "9999", "--timeout", "1s"]);
+        assert!(silent.code == Some(130) && silent.stdout.contains(" sent, 0 answered\n"), "{silent}");
+        let traced = run(&["trace", "--for", "5m", "--host", "10.77.0.0/16"]);
+        assert!(traced.code == Some(130) && traced.stderr.contains("0 packets"), "{traced}");
+        let unknown = one.meshd(&["events", "--peer", "beijing.edge9"]);
+        assert!(!unknown.is_ok() && unknown.stderr.contains("is no endpoint of this mesh"), "{unknown}");
+        let idle = one.meshd(&["events", "--peer", &edge(3)]);
+        assert!(idle.is_ok(), "{idle}");
+        let long = one.meshd(&["trace", "--for", "10m"]);
+        assert!(!long.is_ok() && long.stderr.contains("at most 5m"), "{long}");
     });
 }
 

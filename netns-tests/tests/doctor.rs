@@ -74,6 +74,8 @@ fn what_is_wrong_around_a_running_daemon_is_named() {
         assert_says(host, &folder, ("firewall", "warn", dropped));
         // What it says to do is what helps.
         host.ok("nft insert rule inet filter input udp dport 6374 accept");
+        assert_says(host, &folder, ("firewall", "warn", "drops icmp of members to this machine, from mesh0"));
+        host.ok("nft insert rule inet filter input iifname mesh0 accept");
         assert_says(host, &folder, ("firewall", "ok", "6374"));
         host.set_sysctl("net/ipv4/ip_forward", "0");
         assert_says(host, &folder, ("forwarding", "fail", "IPv4 is off"));
@@ -81,7 +83,8 @@ fn what_is_wrong_around_a_running_daemon_is_named() {
         host.ok("ip link add docker0 type bridge");
         host.ok("ip address add 172.17.0.1/16 dev docker0");
         host.ok("ip link set docker0 up");
-        let wins = "172.17.0.0/16 of beijing.edge1 is not reached through the mesh: 172.17.0.0/16 at docker0 (container network)";
+        let wins =
+            "the route for 172.17.0.0/16 of beijing.edge1 is left out: 172.17.0.0/16 at docker0 (container network)";
         assert_says(host, &folder, ("routes", "warn", wins));
         let key = folder.join("private.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("chmod");
@@ -179,7 +182,17 @@ fn a_report_of_a_running_node_has_everything_and_no_secret() {
             let part = parts.iter().find(|(has, _)| *has == name);
             part.unwrap_or_else(|| panic!("no {name} in {done}")).1.clone()
         };
-        for name in ["version.json", "doctor.json", "peers.json", "netcheck.json", "sysctls.json", "nft.json"] {
+        for name in [
+            "version.json",
+            "doctor.json",
+            "peers.json",
+            "why.json",
+            "log.json",
+            "config/effective.json",
+            "netcheck.json",
+            "sysctls.json",
+            "nft.json",
+        ] {
             assert!(serde_json::from_str::<Value>(&text(name)).is_ok(), "{name}: {}", text(name));
         }
         let status: Value = serde_json::from_str(&text("status.json")).expect("the status");
@@ -190,7 +203,10 @@ fn a_report_of_a_running_node_has_everything_and_no_secret() {
         assert!(text("README.txt").contains("status.json"));
         assert_without(&secrets, &parts);
         let again = meshd(host, &folder, &["bugreport", "--out", &file.to_string_lossy()]);
-        assert!(!again.is_ok() && again.stderr.contains("report.tar"), "never over another file: {again}");
+        assert!(
+            !again.is_ok() && again.stderr.contains("report.tar exists already"),
+            "never over another file: {again}"
+        );
     });
 }
 

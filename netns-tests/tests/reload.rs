@@ -351,9 +351,12 @@ fn ten_kinds_of_bad_file_are_refused_in_the_words_of_the_check_and_change_nothin
             let refused = one.meshd(&["reload"]);
             assert!(!refused.is_ok(), "{what}: {refused}");
             let check = config_check(host, &folder);
-            assert_eq!(refused.stderr, check.stderr, "{what}: the words of the check");
+            let words = refused.stderr.strip_suffix("nothing was changed: the daemon goes on with what it had\n");
+            assert_eq!(words, Some(check.stderr.as_str()), "{what}: the words of the check");
+            let health = one.status().json()["health"].to_string();
+            assert!(health.contains("the configuration on disk is refused"), "{what}: {health}");
             // What depends on the run: the folder, and keys.
-            let text = refused.stderr.replace(&format!("{}/", folder.display()), "");
+            let text = check.stderr.replace(&format!("{}/", folder.display()), "");
             let text = text.replace(&site.mesh.endpoint(&edge(1)).public_key().to_string(), "(the key of edge1)");
             // Whether help has a line of its own depends on the length of the folder's name.
             told.push_str(&format!("== {what}\n{}", text.replace("\n    help: ", "; ")));
@@ -361,6 +364,9 @@ fn ten_kinds_of_bad_file_are_refused_in_the_words_of_the_check_and_change_nothin
             fs::set_permissions(folder.join("private.key"), fs::Permissions::from_mode(0o600)).expect("chmod");
         }
         before.assert_unchanged(host, "after ten bad files");
+        site.mesh.write(&edge(1));
+        assert_eq!(one.meshd(&["reload"]).text(), "nothing changed\n");
+        assert!(!one.status().json()["health"].to_string().contains("refused"), "a good one ends it");
         assert_eq!((session(one, &edge(2)), session(one, &edge(3))), sessions);
         assert_eq!(ping(host, &site.address(2, Family::V4), 3).lost(), 0);
         insta::assert_snapshot!(told, @r#"

@@ -75,6 +75,9 @@ impl Status {
 pub(crate) struct NodeStatus {
     pub(crate) name: String,
     pub(crate) mesh: String,
+    /// Of the mesh as the node runs it, by which nodes tell whether they run the same; absent from daemons that had none.
+    #[serde(default)]
+    pub(crate) mesh_digest: String,
     pub(crate) public_key: String,
     pub(crate) addresses: Vec<String>,
     pub(crate) interface: String,

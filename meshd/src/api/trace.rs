@@ -99,7 +99,7 @@ pub(crate) struct PacketLine {
 }
 
 /// How a trace ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndLine {
     /// `time`, `count` or `reload`.
     pub(crate) reason: String,

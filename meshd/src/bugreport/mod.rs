@@ -16,6 +16,7 @@ use config::plain;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::cli::effective;
 use crate::doctor::{Facts, examine, gather, json as doctor_json, render};
 use archive::Part;
 use redact::redact;
@@ -48,7 +49,7 @@ pub(crate) enum ReportError {
 }
 
 /// Collects everything, with or without a daemon: the configuration in `config`, and the daemon behind `socket` or behind the one
-/// that the configuration names. Each part may take five seconds.
+/// that the configuration names. Each part may take five seconds, and the question why peers are not reached twelve.
 ///
 /// # Errors
 /// When a secret would be in it.
@@ -61,6 +62,8 @@ pub(crate) async fn collect(config: &Path, socket: Option<&Path>) -> Result<Repo
     parts.extend(machine::network(&facts));
     parts.extend(node::parts(&facts.daemon.socket).await);
     parts.extend(machine::system(&facts));
+    let log = parts.iter().find(|part| part.name == "log.json").and_then(|part| part.content.as_deref().ok());
+    parts.push(machine::journal(log));
     archive::bound(&mut parts);
     // The contents tell why parts are not there, in words of others.
     let contents = archive::contents(&parts);
@@ -92,7 +95,7 @@ fn doctor(facts: &Facts) -> [Part; 2] {
     [Part::new("doctor.txt", Ok(render(&findings).into_bytes())), Part::new("doctor.json", json)]
 }
 
-/// `meshd.toml` and the mesh file without their secrets, all of which `secrets` learns, those in key files too.
+/// `meshd.toml` and the mesh file without their secrets, and every setting with who said so, all of which `secrets` learns, those in key files too.
 fn configuration(path: &Path, secrets: &mut Secrets) -> Vec<Part> {
     let mut part = |name, path: &Path| {
         let text = read(path).map_err(|error| format!("{}: {error}", path.display()));
@@ -111,7 +114,8 @@ fn configuration(path: &Path, secrets: &mut Secrets) -> Vec<Part> {
     for file in named.keys {
         secrets.add_file(&folder.join(file));
     }
-    std::iter::once(own).chain(mesh).collect()
+    let effective = effective(path).map(String::into_bytes);
+    std::iter::once(own).chain(mesh).chain([Part::new("config/effective.json", effective)]).collect()
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

@@ -34,13 +34,21 @@ pub(super) fn main(args: &BugreportArgs) -> Result {
         let mut out = io::stdout().lock();
         out.write_all(&tar).and_then(|()| out.flush())?;
     } else {
-        write(&path, &tar).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write(&path, &tar).map_err(|error| refusal(&path, &error))?;
     }
     let place = if is_stdout { "standard output".to_owned() } else { path.display().to_string() };
     let summary = format!("wrote {place} ({}):\n{contents}\n{WARNING}\n", bytes(tar.len() as u64));
     // Standard output may be the report.
     io::stderr().lock().write_all(summary.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn refusal(path: &Path, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        format!("{} exists already; name another with --out", path.display())
+    } else {
+        format!("cannot write {}: {error}", path.display())
+    }
 }
 
 /// Writes a file for its owner only, whole or not at all.

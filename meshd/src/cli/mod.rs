@@ -30,6 +30,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::daemon;
 
+pub(crate) use show::effective;
 pub(crate) use text::{bytes, count, span};
 
 /// Where the node's configuration is unless `--config` says otherwise.
@@ -247,8 +248,10 @@ fn check(path: &Path) -> Result {
         0 => String::new(),
         count => format!(", {count} not selected"),
     };
-    let (path, name, mesh) = (path.display(), &loaded.node.name, &loaded.mesh_name);
-    print(&format!("{path}: good ({name} in mesh {mesh}: {endpoints}, {communities}{left_out})\n"))?;
+    let (path, name, mesh, digest) = (path.display(), &loaded.node.name, &loaded.mesh_name, loaded.mesh_digest());
+    print(&format!(
+        "{path}: good ({name} in mesh {mesh}: {endpoints}, {communities}{left_out}; mesh digest {digest})\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -278,6 +281,25 @@ fn reader_left(result: Result) -> Result {
     match result {
         Err(error) if error.downcast_ref().is_some_and(is_left) => Ok(ExitCode::SUCCESS),
         other => other,
+    }
+}
+
+/// The exit code of a command that SIGINT ended, as shells have it: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
+/// Takes SIGINT (Ctrl-C) for a command that sums up what it did until then.
+struct Interrupt(tokio::signal::unix::Signal);
+
+impl Interrupt {
+    /// Takes it from now on; to be called within the runtime.
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::interrupt()).map(Self)
+    }
+
+    /// Waits for it. Safe to cancel.
+    async fn came(&mut self) {
+        self.0.recv().await;
     }
 }
 

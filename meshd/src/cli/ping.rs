@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::status::route;
 use super::text::{milliseconds, table};
-use super::{Result, SocketArgs, block_on, print};
+use super::{INTERRUPTED, Interrupt, Result, SocketArgs, block_on, print};
 use crate::api::client::{ClientError, call};
 use crate::api::model::{PingReply, PingRequest};
 
@@ -50,19 +50,17 @@ struct Tally {
     is_direct: bool,
 }
 
-/// Sends the probes; fails if none was answered, or none directly where that was asked for.
+/// Sends the probes; fails if none was answered, or none directly where that was asked for. Ends early at SIGINT, with what came back
+/// until then.
 pub(super) fn main(args: &PingArgs) -> Result {
-    let count = args.count.unwrap_or(if args.until_direct { COUNT_UNTIL_DIRECT } else { COUNT });
     block_on(async {
+        let mut interrupt = Interrupt::new()?;
         let mut tally = Tally::default();
-        while tally.sent < count && !(args.until_direct && tally.is_direct) {
-            if tally.sent > 0 {
-                tokio::time::sleep(args.interval).await;
-            }
-            match probe(&args.socket.socket, &args.name, args.timeout).await {
-                Ok(reply) => print(&tally.note(&args.name, &reply))?,
-                Err(ClientError::Timeout) => print(&tally.note_silence(&args.name))?,
-                Err(error) => return Err(error.into()),
+        tokio::select! {
+            probed = tally.probe(args) => probed?,
+            () = interrupt.came() => {
+                print(&tally.summary())?;
+                return Ok(if tally.is_all_answered() { ExitCode::SUCCESS } else { INTERRUPTED.into() });
             }
         }
         if tally.replies.is_empty() {
@@ -85,6 +83,26 @@ async fn probe(socket: &Path, name: &str, timeout: Duration) -> std::result::Res
 }
 
 impl Tally {
+    /// Sends the probes and prints their replies. When it is cancelled, what came until then is noted.
+    async fn probe(&mut self, args: &PingArgs) -> Result<()> {
+        let count = args.count.unwrap_or(if args.until_direct { COUNT_UNTIL_DIRECT } else { COUNT });
+        while self.sent < count && !(args.until_direct && self.is_direct) {
+            if self.sent > 0 {
+                tokio::time::sleep(args.interval).await;
+            }
+            match probe(&args.socket.socket, &args.name, args.timeout).await {
+                Ok(reply) => print(&self.note(&args.name, &reply))?,
+                Err(ClientError::Timeout) => print(&self.note_silence(&args.name))?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_all_answered(&self) -> bool {
+        self.sent > 0 && self.replies.len() == self.sent as usize
+    }
+
     /// Takes a reply; returns its line, and one more where it came over another path than the last.
     fn note(&mut self, name: &str, reply: &PingReply) -> String {
         self.sent += 1;
@@ -110,7 +128,9 @@ impl Tally {
             let of_path = self.replies.iter().filter(|(of, _)| path.is_none_or(|path| path == of));
             times(of_path.map(|(_, rtt)| *rtt).collect())
         };
-        let mut out = format!("{} sent, {} answered; round trip {}\n", self.sent, self.replies.len(), rtts(None));
+        let all = rtts(None);
+        let all = if all.is_empty() { all } else { format!("; round trip {all}") };
+        let mut out = format!("{} sent, {} answered{}\n", self.sent, self.replies.len(), all);
         let mut paths: Vec<&str> = Vec::new();
         for (path, _) in &self.replies {
             if !paths.contains(&path.as_str()) {
@@ -142,6 +162,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_interrupted_before_any_reply_is_summed_up_too() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.summary().as_str(), tally.is_all_answered()), ("0 sent, 0 answered\n", false));
+        tally.note_silence("a.b");
+        assert_eq!((tally.summary().as_str(), tally.is_all_answered()), ("1 sent, 0 answered\n", false));
+    }
+
+    #[test]
     fn a_ping_tells_each_path_the_change_between_them_and_sums_up_by_path() {
         let reply = |rtt_us, kind: &str, via: Option<&str>, path: &str| PingReply {
             rtt_us,
@@ -161,6 +189,7 @@ mod tests {
              hub.connector\n"
         );
         assert!(tally.is_direct);
+        assert!(!tally.is_all_answered());
         assert_eq!(
             tally.summary(),
             "3 sent, 2 answered; round trip min/median/max 10.0 ms / 30.0 ms / 30.0 ms

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::text::ago;
 use super::{Result, SocketArgs, block_on, print};
-use crate::api::client::call;
+use crate::api::client::{ClientError, call};
 use crate::api::reload::{LastReload, ReloadReport};
 
 #[derive(Args)]
@@ -23,14 +23,23 @@ pub(super) struct ReloadArgs {
 /// How long the daemon may take: a large mesh and its routes need a second or two, a start a little more.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is so after a refusal.
+const UNCHANGED: &str = "nothing was changed: the daemon goes on with what it had";
+
 /// Asks and prints; fails where nothing was changed because something is wrong.
 pub(super) fn main(args: &ReloadArgs) -> Result {
     block_on(async {
         let path = "/v1/reload";
-        let report: ReloadReport = call(&args.socket.socket, LIMIT, Method::POST, path, None::<&()>).await?;
+        let answer = call(&args.socket.socket, LIMIT, Method::POST, path, None::<&()>).await;
+        let report: ReloadReport = answer.map_err(refused)?;
         print(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { render(&report) })?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says what a refusal means for what runs.
+fn refused(error: ClientError) -> ClientError {
+    if let ClientError::Refused(text) = error { ClientError::Refused(format!("{text}\n{UNCHANGED}")) } else { error }
 }
 
 /// The last reload in a line, for the status.
@@ -87,6 +96,17 @@ mod tests {
         "
         );
         insta::assert_snapshot!(render(&report(&["log.level"], &[])), @"applied:  log.level");
+    }
+
+    #[test]
+    fn a_refusal_ends_with_what_goes_on() {
+        let told = refused(ClientError::Refused("m.toml:3:1: unknown key\n1 problem".to_owned())).to_string();
+        insta::assert_snapshot!(told, @r"
+        m.toml:3:1: unknown key
+        1 problem
+        nothing was changed: the daemon goes on with what it had
+        ");
+        assert_eq!(refused(ClientError::Timeout).to_string(), ClientError::Timeout.to_string());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `meshd config show`: what the files say for a node, and who said so.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -63,6 +64,15 @@ pub(super) fn main(args: &ShowArgs) -> Result {
     let text = if args.json { serde_json::to_string_pretty(&report(&shown))? + "\n" } else { render(&shown) };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every setting of the node that `path` is the `meshd.toml` of, as `config show --effective --json` prints them: no secret is in it.
+///
+/// # Errors
+/// Everything that is wrong with the files, in words.
+pub(crate) fn effective(path: &Path) -> std::result::Result<String, String> {
+    let shown = config::show(path, None).map_err(|problems| problems.to_string())?;
+    serde_json::to_string_pretty(&report(&shown)).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
 /// TOML, with who said so as comments; what has no value that can be shown is a comment too.

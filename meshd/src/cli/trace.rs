@@ -15,9 +15,10 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
 use super::text::count;
-use super::{Result, SocketArgs, block_on, print_on, reader_left};
+use super::{INTERRUPTED, Interrupt, Result, SocketArgs, block_on, print_on, reader_left};
 use crate::api::client::{Lines, lines};
 use crate::api::trace::{EndLine, PacketLine, Protocol, TraceLine, TraceRequest};
+use crate::trace::LONGEST;
 use pcapng::Capture;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -50,9 +51,9 @@ pub(super) struct TraceArgs {
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time, at most 5m
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = super::period)]
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     time: Duration,
-    /// Write inner packets into this file in the pcapng format; - is standard output
+    /// Write inner packets into this file in the pcapng format, over what is in it; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pcap: Option<PathBuf>,
     /// How many bytes of each packet --pcap writes
@@ -68,8 +69,12 @@ pub(super) struct TraceArgs {
 /// How long the daemon may take to begin.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks, and shows until it ends.
+/// Asks, and shows until it ends; SIGINT ends it early.
 pub(super) fn main(args: &TraceArgs) -> Result {
+    reader_left(run(args))
+}
+
+fn run(args: &TraceArgs) -> Result {
     let mut output = Output::new(args)?;
     let snap = args.pcap.as_ref().and_then(|_| usize::try_from(args.snap).ok());
     let request = TraceRequest {
@@ -83,22 +88,44 @@ pub(super) fn main(args: &TraceArgs) -> Result {
         for_ms: u64::try_from(args.time.as_millis()).ok(),
         snap,
     };
-    reader_left(block_on(async {
-        let lines = lines(&args.socket.socket, LIMIT, Method::POST, "/v1/trace", Some(&request)).await?;
-        let end = show(lines, &mut output).await?;
+    block_on(async {
+        let mut interrupt = Interrupt::new()?;
+        let mut end = EndLine::default();
+        let shown = async {
+            let lines = lines(&args.socket.socket, LIMIT, Method::POST, "/v1/trace", Some(&request)).await?;
+            show(lines, &mut output, &mut end).await
+        };
+        let code = tokio::select! {
+            shown = shown => shown.map(|()| ExitCode::SUCCESS)?,
+            () = interrupt.came() => INTERRUPTED.into(),
+        };
         eprintln!("{}", summary(&end, output.unreadable()));
-        Ok(ExitCode::SUCCESS)
-    }))
+        Ok(code)
+    })
 }
 
-async fn show(mut lines: Lines, output: &mut Output) -> Result<EndLine> {
+/// Shows line by line, and keeps count in `end` until the daemon does. Where it is cancelled, all that was counted has been shown.
+async fn show(mut lines: Lines, output: &mut Output, end: &mut EndLine) -> Result<()> {
     while let Some(line) = lines.next::<TraceLine>().await? {
         output.show(&line)?;
-        if let TraceLine::End(end) = line {
-            return Ok(end);
+        match line {
+            TraceLine::Packet(_) => end.packets += 1,
+            TraceLine::Lost { count } => end.lost += count,
+            TraceLine::End(told) => {
+                *end = told;
+                return Ok(());
+            }
         }
     }
     Err("the daemon ended before the trace did".into())
+}
+
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let time = super::period(text).map_err(|error| error.to_string())?;
+    if time > LONGEST {
+        return Err(format!("a trace lasts at most {}m", LONGEST.as_secs() / 60));
+    }
+    Ok(time)
 }
 
 /// Where packets go.
@@ -284,6 +311,12 @@ mod tests {
             "16:56:15.123456  relayed  a datagram that is not opened, 124 bytes from direct 192.0.2.1:6374 to \
              192.0.2.2:6374: forwarded\n"
         );
+    }
+
+    #[test]
+    fn a_time_that_the_daemon_would_cut_is_refused() {
+        assert_eq!(duration("5m"), Ok(LONGEST));
+        assert_eq!(duration("10m"), Err("a trace lasts at most 5m".to_owned()));
     }
 
     #[test]

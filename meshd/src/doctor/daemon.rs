@@ -1,6 +1,7 @@
 //! The daemon: whether it lives, and what it has.
 
 use super::facts::{Alive, Facts, Life, PortHolder};
+use super::files;
 use super::finding::{Check, Finding};
 
 /// Descriptors that the daemon should be allowed: a spray takes 256, the API 64, and each member over TLS one.
@@ -54,6 +55,9 @@ fn alive_findings(alive: &Alive) -> Vec<Finding> {
 
 pub(super) fn offloads(facts: &Facts) -> Vec<Finding> {
     let Life::Alive(alive) = &facts.daemon.life else { return Vec::new() };
+    if alive.is_resting {
+        return vec![rests(OFFLOADS, facts)];
+    }
     let wanted = ["tun-tcp", "tun-udp", "udp-gso", "udp-gro"];
     let missing: Vec<&str> = wanted.into_iter().filter(|name| !alive.offloads.iter().any(|has| has == name)).collect();
     let is_chosen = facts.config.good().is_some_and(|outline| {
@@ -91,7 +95,9 @@ pub(super) fn port(facts: &Facts) -> Vec<Finding> {
     };
     let port = outline.listen.port;
     if let Life::Alive(alive) = &facts.daemon.life {
-        return vec![if port != 0 && alive.port != port {
+        return vec![if alive.is_resting {
+            rests(PORT, facts)
+        } else if port != 0 && alive.port != port {
             let found = format!("the daemon listens on UDP port {}, and {port} is configured", alive.port);
             PORT.warn(found, "restart it: systemctl restart meshd")
         } else {
@@ -110,6 +116,12 @@ pub(super) fn port(facts: &Facts) -> Vec<Finding> {
             "stop that program, or choose another [listen] port and tell the peers",
         ),
     }]
+}
+
+/// Said of what only a node has.
+fn rests(check: Check, facts: &Facts) -> Finding {
+    let fix = facts.config.good().map_or_else(|| "mend the configuration first".to_owned(), files::select);
+    check.skipped("not selected: nothing runs", fix)
 }
 
 fn name(holder: &PortHolder) -> String {

@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) daemon: DaemonFacts,
     pub(crate) clock: ClockFacts,
     pub(crate) keys: Vec<KeyFacts>,
+    /// The folder in which the mesh file is written anew when an invitation is used; `None` where none is accepted.
+    pub(crate) mesh_folder: Option<Look<FolderFacts>>,
     pub(crate) state: Look<StateFacts>,
     pub(crate) network: Look<Survey>,
     /// By path below `/proc/sys`; those that there are.
@@ -71,6 +73,11 @@ pub(crate) struct KernelFacts {
 pub(crate) struct Capabilities(pub(crate) u64);
 
 impl Capabilities {
+    /// Whether permissions of files do not count for it.
+    pub(crate) const fn has_dac_override(self) -> bool {
+        self.0 & 1 << 1 != 0
+    }
+
     pub(crate) const fn has_net_admin(self) -> bool {
         self.0 & 1 << 12 != 0
     }
@@ -78,6 +85,18 @@ impl Capabilities {
     pub(crate) const fn has_net_bind_service(self) -> bool {
         self.0 & 1 << 10 != 0
     }
+}
+
+/// A folder as the daemon sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct FolderFacts {
+    pub(crate) path: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Its permissions (inode(7)).
+    pub(crate) mode: u32,
+    /// Whether it is mounted read-only, be it for the daemon alone.
+    pub(crate) is_read_only: bool,
 }
 
 /// The daemon behind the API socket.
@@ -106,6 +125,8 @@ pub(crate) struct Alive {
     pub(crate) pid: Option<i32>,
     pub(crate) version: String,
     pub(crate) port: u16,
+    /// Whether it runs no node, for this machine is not selected to.
+    pub(crate) is_resting: bool,
     pub(crate) offloads: Vec<String>,
     /// Errors and warnings that its status tells.
     pub(crate) health: Vec<String>,
@@ -116,6 +137,8 @@ pub(crate) struct Alive {
 pub(crate) struct ProcessFacts {
     /// Effective user id.
     pub(crate) uid: u32,
+    /// Effective and supplementary group ids.
+    pub(crate) groups: Vec<u32>,
     pub(crate) capabilities: Capabilities,
     /// Open descriptors.
     pub(crate) descriptors: Look<usize>,

@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-use config::Problem;
+use config::{Outline, Problem};
 
-use super::facts::{ConfigFacts, Facts, KeyContent, KeyFacts, KeyKind, Life, StateFacts};
+use super::facts::{ConfigFacts, Facts, FolderFacts, KeyContent, KeyFacts, KeyKind, Life, ProcessFacts, StateFacts};
 use super::finding::{Check, Finding};
 
 /// Free bytes below which the state folder counts as full: the journal and the timestamp need a few KiB.
@@ -16,6 +16,7 @@ const SCARCE: u64 = 16 << 20;
 const CONFIG: Check = Check("config");
 const KEY: Check = Check("key");
 const STATE: Check = Check("state");
+const INVITE: Check = Check("invite");
 
 pub(super) fn config(facts: &Facts) -> Vec<Finding> {
     let ConfigFacts { path, outline, is_barred } = &facts.config;
@@ -28,10 +29,30 @@ pub(super) fn config(facts: &Facts) -> Vec<Finding> {
         Ok(outline) => (path.display(), outline),
         Err(problems) => return problems.iter().map(problem).collect(),
     };
-    let warnings = outline.warnings.iter().map(|warning| CONFIG.warn(warning, format!("edit {path}")));
+    let edit = |warning: &str| match place(warning) {
+        Some(place) => format!("edit {place}"),
+        None => format!("edit {path}"),
+    };
+    let warnings = outline.warnings.iter().map(|warning| CONFIG.warn(warning, edit(warning)));
+    let left_out = CONFIG
+        .warn(format!("{} is left out by [selector] of the mesh, so nothing runs here", outline.name), select(outline));
+    let warnings = warnings.chain((!outline.selected).then_some(left_out));
     let (name, mesh, count) = (&outline.name, &outline.mesh_name, outline.members.endpoints.len());
     let good = CONFIG.ok(format!("{path}: {name} in mesh {mesh} of {count}"));
     std::iter::once(good).chain(warnings).collect()
+}
+
+/// What makes a node run that the mesh leaves out.
+pub(super) fn select(outline: &Outline) -> String {
+    format!("to have it run, give {} the labels of [selector] in the mesh file", outline.name)
+}
+
+/// The file, line and column in front of a warning.
+fn place(warning: &str) -> Option<&str> {
+    let (place, _) = warning.split_once(": ")?;
+    let mut parts = place.rsplitn(3, ':');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    (is_number(parts.next()) && is_number(parts.next()) && parts.next().is_some()).then_some(place)
 }
 
 fn problem(problem: &Problem) -> Finding {
@@ -106,6 +127,42 @@ fn folder(state: &StateFacts) -> Finding {
         }
         (Ok(()), _) => STATE.ok(format!("{dir} can be written")),
     }
+}
+
+/// Whether who uses an invitation can be written into the mesh file.
+pub(super) fn invite(facts: &Facts) -> Vec<Finding> {
+    let Some(folder) = &facts.mesh_folder else { return Vec::new() };
+    let Life::Alive(alive) = &facts.daemon.life else { return Vec::new() };
+    let (folder, process) = match (folder, &alive.process) {
+        (Ok(folder), Ok(process)) => (folder, process),
+        (Err(reason), _) | (_, Err(reason)) => {
+            return vec![INVITE.skipped(format!("the folder of the mesh file: {reason}"), "run this as root")];
+        }
+    };
+    let path = folder.path.display();
+    vec![if may_write(process, folder) {
+        INVITE.ok(format!("[invite] accept is on, and the daemon may write in {path}"))
+    } else {
+        let state =
+            facts.state.as_ref().map_or_else(|_| "/var/lib/meshd".to_owned(), |state| state.dir.display().to_string());
+        INVITE.warn(
+            format!("[invite] accept is on, and the daemon may not write in {path}, where the mesh file is: nobody is let in"),
+            format!("move the mesh file into {state}, the daemon's own folder, and name it in [node] mesh"),
+        )
+    }]
+}
+
+/// Whether a process may make files in a folder (path_resolution(7)).
+fn may_write(process: &ProcessFacts, folder: &FolderFacts) -> bool {
+    let shift = if process.uid == folder.uid {
+        6
+    } else if process.groups.contains(&folder.gid) {
+        3
+    } else {
+        0
+    };
+    let is_permitted = process.capabilities.has_dac_override() || folder.mode >> shift & 0o3 == 0o3;
+    is_permitted && !folder.is_read_only
 }
 
 fn leftover(facts: &Facts, state: &StateFacts) -> Option<Finding> {

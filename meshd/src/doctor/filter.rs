@@ -7,11 +7,35 @@ use serde_json::Value;
 /// Jumps within jumps that are followed: nftables allows 16.
 const MAX_DEPTH: usize = 16;
 
+/// What kind of packet is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// UDP to this port.
+    Udp(u16),
+    /// The first of a TCP connection, to any port.
+    Tcp,
+    /// ICMP of any type.
+    Icmp,
+    /// Of all kinds.
+    Any,
+}
+
+impl Kind {
+    /// Its protocol, as rulesets name it.
+    pub(super) const fn protocol(self) -> Option<&'static str> {
+        match self {
+            Self::Udp(_) => Some("udp"),
+            Self::Tcp => Some("tcp"),
+            Self::Icmp => Some("icmp"),
+            Self::Any => None,
+        }
+    }
+}
+
 /// What is known of the packet that is asked about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet<'p> {
-    /// UDP destination port; `None` for packets of all kinds.
-    pub(super) port: Option<u16>,
+    pub(super) kind: Kind,
     /// The interface that it comes by; `None`: any that is neither loopback nor the mesh's.
     pub(super) from: Option<&'p str>,
     /// The interface that it leaves by; `None`: any that is neither loopback nor the mesh's.
@@ -156,7 +180,7 @@ fn is_value(left: &Value, right: &Value, packet: &Packet<'_>) -> Match {
         return match key {
             "iif" | "iifname" => interface(right, packet.from, packet.mesh),
             "oif" | "oifname" => interface(right, packet.to, packet.mesh),
-            "l4proto" => packet.port.map_or(Match::Maybe, |_| has_text(right, "udp")),
+            "l4proto" => packet.kind.protocol().map_or(Match::Maybe, |protocol| has_text(right, protocol)),
             "nfproto" => has_text(right, "ipv4"),
             "protocol" => has_text(right, "ip"),
             _ => Match::Maybe,
@@ -167,11 +191,14 @@ fn is_value(left: &Value, right: &Value, packet: &Packet<'_>) -> Match {
         return has_text(right, "new");
     }
     let Some(protocol) = left["payload"]["protocol"].as_str() else { return Match::Maybe };
-    match (protocol, left["payload"]["field"].as_str(), packet.port) {
-        ("udp" | "th", Some("dport"), Some(port)) => number(right, port.into()),
-        ("tcp" | "icmp" | "icmpv6" | "sctp" | "esp" | "ah", _, Some(_)) => Match::No,
-        ("ip6", ..) => Match::No,
-        ("ip", Some("protocol"), Some(_)) => has_text(right, "udp"),
+    let own = packet.kind.protocol();
+    match (protocol, left["payload"]["field"].as_str(), packet.kind) {
+        ("udp" | "th", Some("dport"), Kind::Udp(port)) => number(right, port.into()),
+        ("ip6", ..) | ("th", _, Kind::Icmp) => Match::No,
+        ("tcp" | "udp" | "icmp" | "icmpv6" | "sctp" | "esp" | "ah", ..) if own.is_some_and(|own| own != protocol) => {
+            Match::No
+        }
+        ("ip", Some("protocol"), _) => own.map_or(Match::Maybe, |own| has_text(right, own)),
         _ => Match::Maybe,
     }
 }

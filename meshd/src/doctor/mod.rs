@@ -29,6 +29,7 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
         files::config,
         files::keys,
         files::state,
+        files::invite,
         kernel::kernel,
         kernel::tun,
         kernel::capabilities,

@@ -76,6 +76,9 @@ fn forwarding_of(facts: &Facts, family: &str, key: &str) -> Finding {
     match (sysctl(facts, key), &facts.daemon.life) {
         (Some("1"), _) => FORWARDING.ok(format!("{family} on, for the subnets of this node")),
         (None, _) => FORWARDING.skipped(format!("{family}: no such sysctl"), set),
+        (Some(_), Life::Alive(alive)) if alive.is_resting => {
+            FORWARDING.ok(format!("{family} off: not selected, so it is not needed"))
+        }
         (Some(_), Life::Absent) => FORWARDING.ok(format!("{family} off: `meshd up` turns it on, and off again")),
         (Some(_), Life::Barred | Life::Silent { .. } | Life::Alive(_)) => {
             FORWARDING.fail(format!("{family} is off, and this node announces subnets: nothing gets there"), set)

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use proto::member::Policy;
 
 use super::facts::Facts;
+use super::files;
 use super::finding::{Check, Finding};
 use crate::host::{MAIN_TABLE, SurveyAddress, SurveyRoute, SurveyRule};
 
@@ -83,13 +84,16 @@ impl Maker {
             Self::Containers => "give the containers another network, or the mesh another prefix".to_owned(),
             Self::Vpn => format!("take the prefix out of the VPN at {interface}, or stop that"),
             Self::Machines => "give it another network (virsh net-edit default), or the mesh another prefix".to_owned(),
-            Self::Network => format!("where that is not meant: ip route show dev {interface}"),
+            Self::Network => format!("where that is not meant, remove it or narrow the subnet in the mesh file: ip route show dev {interface}"),
         }
     }
 }
 
 /// The prefixes that this node reaches through the mesh, each with the endpoint that has it.
 pub(super) fn planned(outline: &Outline) -> Vec<(IpNet, String)> {
+    if !outline.selected {
+        return Vec::new();
+    }
     let members = &outline.members;
     let policy = Policy::new(members);
     let ours = outline.own().map(|own| own.subnets.as_slice()).unwrap_or_default();
@@ -106,6 +110,9 @@ pub(super) fn overlaps(facts: &Facts) -> Vec<Finding> {
     let (Some(outline), Ok(network)) = (facts.config.good(), &facts.network) else {
         return vec![ROUTES.skipped("configuration or routes cannot be read", "mend the configuration first")];
     };
+    if !outline.selected {
+        return vec![ROUTES.skipped("not selected: nothing runs", files::select(outline))];
+    }
     let (planned, own) = (planned(outline), facts.config.interface());
     let is_foreign = |route: &&SurveyRoute| {
         let is_main = route.table == MAIN_TABLE && route.prefix.prefix_len() > 0;
@@ -142,10 +149,17 @@ fn twice(SurveyAddress { interface, address }: &SurveyAddress) -> Finding {
 fn overlap((prefix, owner): &(IpNet, String), route: &SurveyRoute) -> Option<Finding> {
     let interface = route.interfaces.first().map_or("no interface", String::as_str);
     let maker = Maker::of(interface);
-    let place = format!("{} at {interface} ({})", route.prefix, maker.text());
-    let found = if route.prefix == *prefix || (route.is_connected && route.prefix.contains(prefix)) {
-        format!("{prefix} of {owner} is not reached through the mesh: {place} wins")
-    } else if prefix.contains(&route.prefix) {
+    let what = match (maker, route.gateway) {
+        (Maker::Network, Some(gateway)) => format!("a route by {gateway}"),
+        (Maker::Network, None) if !route.is_connected => "a route".to_owned(),
+        (maker, _) => maker.text().to_owned(),
+    };
+    let place = format!("{} at {interface} ({what})", route.prefix);
+    if route.prefix == *prefix || (route.is_connected && route.prefix.contains(prefix)) {
+        let found = format!("the route for {prefix} of {owner} is left out: {place} wins");
+        return Some(ROUTES.warn(found, maker.fix(interface)));
+    }
+    let found = if prefix.contains(&route.prefix) {
         format!("part of {prefix} of {owner} is not reached through the mesh: {place} wins")
     } else if route.prefix.contains(prefix) && maker == Maker::Vpn {
         format!("{prefix} of {owner} is taken out of {place}: the mesh wins")

@@ -1,6 +1,7 @@
 //! A look at the machine's network that changes nothing: for commands that tell an operator about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -54,6 +55,8 @@ pub(crate) struct SurveyRoute {
     pub(crate) table: u32,
     /// Where it leads; none for those that refuse.
     pub(crate) interfaces: Vec<String>,
+    /// The first gateway that it leads by, if it does.
+    pub(crate) gateway: Option<IpAddr>,
     /// Its destinations are neighbours.
     pub(crate) is_connected: bool,
     /// Of meshd's making.
@@ -141,6 +144,7 @@ fn survey_route(route: &Route, names: &BTreeMap<u32, String>) -> Option<SurveyRo
             prefix: route.prefix,
             table: route.table,
             interfaces: route.interfaces.iter().filter_map(|index| names.get(index).cloned()).collect(),
+            gateway: route.gateways.first().map(|(_, gateway)| *gateway),
             is_connected: route.kind == RouteKind::Unicast && !route.has_gateway,
             is_ours,
             metric: route.metric,

@@ -11,6 +11,8 @@ pub(super) fn encode(families: &mut Families<'_>, sample: &Sample) -> Result {
     families.gauge("meshd_build_info", "The version of the daemon, always 1", [(build, 1)])?;
     let node = [("node", sample.name.as_str()), ("mesh", sample.mesh.as_str())];
     families.gauge("meshd_node_info", "The node's name and its mesh, always 1", [(node, 1)])?;
+    let digest = [("digest", sample.mesh_digest.as_str())];
+    families.gauge("meshd_mesh_info", "The mesh as the node runs it in few characters, always 1", [(digest, 1)])?;
     families.number(
         "meshd_uptime_seconds",
         "Time since the start, sleep of the machine included",

@@ -19,6 +19,7 @@ use crate::report::via;
 pub(crate) struct Sample {
     pub(super) name: String,
     pub(super) mesh: String,
+    pub(super) mesh_digest: String,
     pub(super) version: String,
     pub(super) interface: String,
     /// UDP port.
@@ -103,6 +104,7 @@ impl Driver {
         Sample {
             name: about.name.clone(),
             mesh: about.mesh.clone(),
+            mesh_digest: about.mesh_digest.clone(),
             version: about.daemon.clone(),
             interface: about.interface.clone(),
             port: about.port,

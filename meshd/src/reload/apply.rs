@@ -3,7 +3,7 @@
 use config::{Changes, Config, Key};
 use proto::id::PeerId;
 
-use super::{Reloads, told};
+use super::{Refusal, Reloads, told};
 use crate::api::exporter;
 use crate::api::reload::ReloadReport;
 use crate::driver::Driver;
@@ -31,7 +31,7 @@ impl Driver {
     /// Takes over what was loaded, and ends the reload. What is returned deselects this machine; the reload ends when that is done.
     pub(crate) async fn take_over(
         &mut self,
-        loaded: Result<Box<Config>, String>,
+        loaded: Result<Box<Config>, Refusal>,
         reloads: &mut Reloads,
     ) -> Option<Box<Config>> {
         let mut config = match loaded {
@@ -70,7 +70,7 @@ impl Driver {
         None
     }
 
-    fn note_reload(&mut self, result: &Result<ReloadReport, String>) {
+    fn note_reload(&mut self, result: &Result<ReloadReport, Refusal>) {
         self.reporter.note(EventKind::Reload, None, told(result));
     }
 
@@ -79,7 +79,7 @@ impl Driver {
         config: Box<Config>,
         changes: &Changes,
         reloads: &mut Reloads,
-    ) -> Result<ReloadReport, String> {
+    ) -> Result<ReloadReport, Refusal> {
         let mut report =
             ReloadReport { applied: changes.hot_lines(), needs_restart: names(&changes.restart), notes: Vec::new() };
         if !changes.is_any_hot() {

@@ -4,6 +4,7 @@
 //! thread of their own, while everything goes on, and then `apply` takes over what they say, as one transaction.
 
 mod apply;
+mod refusal;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -12,11 +13,14 @@ use std::time::Instant;
 use config::{Config, Fixed, LogLevel, Problems};
 use tokio::sync::oneshot;
 
+use crate::api::model::{Health, Severity, Status};
 use crate::api::reload::{LastReload, ReloadReport};
 use crate::log::{self, Above};
 use crate::metrics::Reloads as Counts;
 use crate::supervisor;
 use watch::FileWatch;
+
+pub(crate) use refusal::Refusal;
 
 /// Where the answer to a reload goes.
 pub(crate) type Answer = oneshot::Sender<Result<ReloadReport, String>>;
@@ -68,7 +72,7 @@ pub(crate) struct Reloads {
     /// Wished for while one goes on, which may have read the files before they were what they are now. As many wait as the API
     /// lets through.
     next: Option<(Cause, Vec<Answer>)>,
-    last: Option<(Instant, Cause, Result<ReloadReport, String>)>,
+    last: Option<(Instant, Cause, Result<ReloadReport, Refusal>)>,
     counts: Counts,
 }
 
@@ -104,7 +108,7 @@ impl Reloads {
     ///
     /// # Errors
     /// Everything that is wrong with it, as `meshd config check` says it.
-    pub(crate) async fn loaded(&mut self) -> Result<Box<Config>, String> {
+    pub(crate) async fn loaded(&mut self) -> Result<Box<Config>, Refusal> {
         loop {
             let loading = self.open.as_mut().and_then(|open| open.loading.as_mut());
             tokio::select! {
@@ -112,8 +116,8 @@ impl Reloads {
                     self.open.iter_mut().for_each(|open| open.loading = None);
                     return match loaded {
                         Ok(Ok(config)) => Ok(Box::new(config)),
-                        Ok(Err(problems)) => Err(problems.to_string()),
-                        Err(_) => Err("the thread that reads the configuration came to its end".to_owned()),
+                        Ok(Err(problems)) => Err(problems.into()),
+                        Err(_) => Err("the thread that reads the configuration came to its end".to_owned().into()),
                     };
                 }
                 () = changed(self.watch.as_mut()) => self.begin(Cause::Files, None),
@@ -163,7 +167,7 @@ impl Reloads {
     }
 
     /// Ends the reload that goes on: everybody who waits for it is told, and so is the log.
-    pub(crate) fn finish(&mut self, result: Result<ReloadReport, String>) {
+    pub(crate) fn finish(&mut self, result: Result<ReloadReport, Refusal>) {
         let Some(Open { cause, answers, .. }) = self.open.take() else { return };
         match &result {
             Ok(report) => {
@@ -176,13 +180,14 @@ impl Reloads {
                     "configuration loaded anew"
                 );
             }
-            Err(error) => {
+            Err(refusal) => {
                 self.counts.failed += 1;
-                tracing::error!(cause = cause.name(), "configuration not loaded, nothing is changed:\n{error}");
+                let error = refusal.line();
+                tracing::error!(cause = cause.name(), error, "configuration not loaded, nothing is changed");
             }
         }
         for answer in answers {
-            let _ = answer.send(result.clone());
+            let _ = answer.send(result.clone().map_err(|refusal| refusal.to_string()));
         }
         self.last = Some((Instant::now(), cause, result));
         supervisor::ready();
@@ -196,10 +201,20 @@ impl Reloads {
         let (at, cause, result) = self.last.as_ref()?;
         let (report, error) = match result {
             Ok(report) => (report.clone(), None),
-            Err(error) => (ReloadReport::default(), Some(error.clone())),
+            Err(refusal) => (ReloadReport::default(), Some(refusal.to_string())),
         };
         let (seconds_ago, cause) = (at.elapsed().as_secs_f64(), cause.name().to_owned());
         Some(LastReload { seconds_ago, cause, error, report })
+    }
+
+    /// What an operator should know of the last one.
+    pub(crate) fn health(&self) -> Option<Health> {
+        let (_, _, result) = self.last.as_ref()?;
+        let brief = result.as_ref().err()?.brief();
+        let text = format!(
+            "the configuration on disk is refused, and the one before goes on: {brief}; mend it, then `meshd reload`"
+        );
+        Some(Health { severity: Severity::Warning, text })
     }
 
     /// How many there were.
@@ -237,11 +252,20 @@ impl Reloads {
 }
 
 /// What came of a reload, as an event tells it.
-pub(crate) fn told(result: &Result<ReloadReport, String>) -> String {
+pub(crate) fn told(result: &Result<ReloadReport, Refusal>) -> String {
     match result {
         Ok(report) if report.applied.is_empty() => "nothing changed".to_owned(),
         Ok(report) => report.applied.join("; "),
-        Err(error) => format!("refused: {}", error.lines().next().unwrap_or_default()),
+        Err(refusal) => format!("refused: {}", refusal.brief()),
+    }
+}
+
+impl Status {
+    /// Takes what came of the last reload.
+    pub(crate) fn note_reloads(&mut self, reloads: &Reloads) {
+        self.last_reload = reloads.last();
+        self.health.extend(reloads.health());
+        self.health.sort_by_key(|health| health.severity);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use super::super::facts::{Alive, DaemonFacts, Life, Look, ProcessFacts};
 use super::kernel::capabilities_of;
 use crate::api::client::{ClientError, call};
-use crate::api::model::Status;
+use crate::api::model::{Mode, Status};
 
 /// How long it may take; it needs milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,6 +42,7 @@ fn alive(status: Status, pid: Option<i32>) -> Alive {
         pid,
         version: node.daemon,
         port: node.port,
+        is_resting: status.mode == Mode::NotSelected,
         offloads: node.offloads,
         health: status.health.into_iter().map(|health| health.text).collect(),
         process: pid.ok_or_else(|| "its process is in another namespace".to_owned()).and_then(process),
@@ -55,8 +56,14 @@ fn process(pid: i32) -> Look<ProcessFacts> {
         text.lines().find_map(|line| line.strip_prefix(start))?.split_whitespace().nth(index)?.parse().ok()
     };
     let uid = field(&status, "Uid:", 1).and_then(|uid| u32::try_from(uid).ok()).ok_or("no Uid in its status")?;
+    let ids = |start: &str, skip: usize| {
+        let ids = status.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default();
+        ids.split_whitespace().skip(skip).filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
+    };
+    // Real, effective, saved and of the file system, in this order.
+    let groups = ids("Gid:", 1).into_iter().take(1).chain(ids("Groups:", 0)).collect();
     // "unlimited" is no number, and more than enough.
     let descriptor_limit = field(&limits, "Max open files", 0).unwrap_or(u64::MAX);
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).map_err(|error| error.to_string());
-    Ok(ProcessFacts { uid, capabilities: capabilities_of(&pid.to_string())?, descriptors, descriptor_limit })
+    Ok(ProcessFacts { uid, groups, capabilities: capabilities_of(&pid.to_string())?, descriptors, descriptor_limit })
 }

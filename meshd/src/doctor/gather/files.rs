@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::key::{self, KeyFileError};
 use config::{Outline, plain};
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
-use super::super::facts::{ClockFacts, KeyContent, KeyFacts, KeyKind, Look, StateFacts};
+use super::super::facts::{ClockFacts, FolderFacts, KeyContent, KeyFacts, KeyKind, Life, Look, StateFacts};
 use crate::host::leftover;
 use crate::state::TimestampFile;
 use crate::sys::adjust;
@@ -32,6 +32,24 @@ fn key_facts(kind: KeyKind, path: &Path, read: Result<Option<String>, KeyFileErr
     };
     let owner = fs::symlink_metadata(path).ok().map(|metadata| metadata.uid());
     KeyFacts { kind, path: path.to_owned(), owner, content }
+}
+
+/// The folder of the mesh file in the daemon's own picture of the file system; `None` where it writes nothing there.
+pub(super) fn mesh_folder(outline: &Outline, config: &Path, life: &Life) -> Option<Look<FolderFacts>> {
+    let Life::Alive(alive) = life else { return None };
+    let pid = alive.pid.filter(|_| outline.invite.accept)?;
+    Some(folder_of(outline.mesh_file.as_deref().unwrap_or(config), pid))
+}
+
+fn folder_of(file: &Path, pid: i32) -> Look<FolderFacts> {
+    let words = |error: io::Error| error.to_string();
+    let path = fs::canonicalize(file).map_err(words)?.parent().unwrap_or(Path::new("/")).to_owned();
+    let root = format!("/proc/{pid}/root");
+    let there = Path::new(&root).join(path.strip_prefix("/").unwrap_or(&path));
+    let facts = fs::metadata(&there).map_err(words)?;
+    let mount = statvfs(&there).map_err(|errno| words(errno.into()))?;
+    let is_read_only = mount.flags().contains(FsFlags::ST_RDONLY);
+    Ok(FolderFacts { path, uid: facts.uid(), gid: facts.gid(), mode: facts.mode(), is_read_only })
 }
 
 pub(super) fn clock(state: Result<&Path, &str>) -> ClockFacts {

@@ -33,6 +33,7 @@ pub(crate) async fn gather(config: &Path, socket: Option<&Path>) -> Facts {
         is_root,
         kernel: kernel::kernel(&daemon.life),
         clock: files::clock(state),
+        mesh_folder: outline.and_then(|outline| files::mesh_folder(outline, &config.path, &daemon.life)),
         keys: outline.map(files::keys).unwrap_or_default(),
         state: state.map(files::state).map_err(str::to_owned),
         sysctls: sysctls::sysctls(&names),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::super::filter::{Drop, Packet, drops};
+use super::super::filter::{Drop, Kind, Packet, drops};
 use super::*;
 
 /// A base chain of `inet filter`, and its rules.
@@ -32,7 +32,7 @@ fn meta(key: &str, right: Value) -> Value {
 }
 
 fn input(rules: &[Value]) -> Vec<Drop> {
-    let packet = Packet { port: Some(6374), from: None, to: None, mesh: "mesh0" };
+    let packet = Packet { kind: Kind::Udp(6374), from: None, to: None, mesh: "mesh0" };
     drops(&ruleset(chain("input", "drop", rules)), "input", &packet)
 }
 
@@ -89,7 +89,7 @@ fn chains_that_are_jumped_to_are_followed_and_loops_end() {
     }
     let rule =
         |chain: &str, expr: Value| json!({"rule": {"family": "inet", "table": "filter", "chain": chain, "expr": expr}});
-    let packet = Packet { port: Some(6374), from: None, to: None, mesh: "mesh0" };
+    let packet = Packet { kind: Kind::Udp(6374), from: None, to: None, mesh: "mesh0" };
     assert_eq!(drops(&ruleset(items.clone()), "input", &packet).len(), 1);
     let mut open = items.clone();
     open.push(rule("services", json!([dport("udp", json!(6374)), ACCEPT()])));
@@ -106,8 +106,34 @@ fn a_rule_that_drops_the_port_is_told_under_a_policy_of_accept() {
     });
     assert!(said.contains("chain inet filter input drops udp dport 6374 by a rule"), "{said}");
     let some = [json!([meta("mark", json!(7)), dport("udp", json!(6374)), {"drop": null}])];
-    let packet = Packet { port: Some(6374), from: None, to: None, mesh: "mesh0" };
+    let packet = Packet { kind: Kind::Udp(6374), from: None, to: None, mesh: "mesh0" };
     assert_eq!(drops(&ruleset(chain("input", "accept", &some)), "input", &packet), [], "of some packets only");
+}
+
+#[test]
+fn a_rule_or_a_policy_that_drops_what_members_send_to_this_machine_is_told() {
+    let of_mesh = || meta("iifname", json!("mesh0"));
+    let said = after(|facts| {
+        let rules = [json!([of_mesh(), {"drop": null}])];
+        facts.firewall.ruleset = Ok(ruleset(chain("input", "accept", &rules)));
+    });
+    assert_snapshot!(said, @r#"
+    warn     firewall  chain inet filter input drops tcp and icmp of members to this machine, from mesh0, by a rule
+                       -> where they are meant to get through: nft insert rule inet filter input iifname "mesh0" accept
+    "#);
+    let some = |rules: &[Value]| {
+        let rules: Vec<Value> =
+            [json!([dport("udp", json!(6374)), ACCEPT()])].into_iter().chain(rules.to_vec()).collect();
+        after(|facts| facts.firewall.ruleset = Ok(ruleset(chain("input", "drop", &rules))))
+    };
+    assert!(
+        some(&[]).contains("drops tcp and icmp of members to this machine, from mesh0, because no rule accepts it")
+    );
+    let icmp = some(&[json!([meta("l4proto", json!("icmp")), ACCEPT()])]);
+    assert!(icmp.contains("drops tcp of members"), "{icmp}");
+    let ssh = some(&[json!([dport("tcp", json!(22)), ACCEPT()])]);
+    assert!(ssh.contains("drops icmp of members"), "some of tcp gets through: {ssh}");
+    assert!(!some(&[json!([of_mesh(), ACCEPT()])]).contains("firewall"));
 }
 
 #[test]
@@ -162,7 +188,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_ruleset_makes_it_fail(rules in prop::collection::vec(any_json(), 0..6), whole in any_json()) {
-        let packet = Packet { port: Some(6374), from: None, to: None, mesh: "mesh0" };
+        let packet = Packet { kind: Kind::Udp(6374), from: None, to: None, mesh: "mesh0" };
         let _ = drops(&ruleset(chain("input", "drop", &rules)), "input", &packet);
         let _ = drops(&whole, "input", &packet);
     }

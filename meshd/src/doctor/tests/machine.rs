@@ -197,18 +197,32 @@ fn networks_of_containers_and_vpns_that_take_prefixes_of_the_mesh_are_named() {
     assert_snapshot!(said, @r"
     warn     routes  10.99.0.2/32 of b.gate is taken out of 10.99.0.0/24 at tun0 (another VPN): the mesh wins
                      -> take the prefix out of the VPN at tun0, or stop that
-    warn     routes  172.17.0.0/16 of b.gate is not reached through the mesh: 172.17.0.0/16 at docker0 (container network) wins
+    warn     routes  the route for 172.17.0.0/16 of b.gate is left out: 172.17.0.0/16 at docker0 (container network) wins
                      -> give docker other networks (default-address-pools in /etc/docker/daemon.json), or the mesh another prefix
     warn     routes  part of 172.17.0.0/16 of b.gate is not reached through the mesh: 172.17.9.0/24 at wg0 (another VPN) wins
                      -> take the prefix out of the VPN at wg0, or stop that
     ");
-    let said = after(|facts| network(facts).routes.push(route("172.17.0.0/16", "eth1", true)));
+    let said = after(|facts| network(facts).routes.push(route("172.17.9.0/24", "eth1", true)));
     assert_eq!(said.trim(), "0 ok, 0 to look at, 0 failed, 0 not looked at", "a site that both are in");
     let said = after(|facts| {
         let address = "10.99.0.1/32".parse().unwrap();
         network(facts).addresses.push(SurveyAddress { interface: "wg0".into(), address });
     });
     assert!(said.contains("fail     routes  10.99.0.1, this node's address in the mesh, is at wg0 too"), "{said}");
+}
+
+#[test]
+fn a_route_that_is_left_out_is_told_as_the_status_tells_it_and_by_what_it_really_is() {
+    let said = after(|facts| {
+        let by = |prefix, gateway: &str| SurveyRoute { gateway: gateway.parse().ok(), ..route(prefix, "eth0", false) };
+        network(facts).routes.extend([by("10.99.0.2/32", "192.0.2.9"), route("172.16.0.0/12", "eth1", true)]);
+    });
+    assert_snapshot!(said, @r"
+    warn     routes  the route for 10.99.0.2/32 of b.gate is left out: 10.99.0.2/32 at eth0 (a route by 192.0.2.9) wins
+                     -> where that is not meant, remove it or narrow the subnet in the mesh file: ip route show dev eth0
+    warn     routes  the route for 172.17.0.0/16 of b.gate is left out: 172.16.0.0/12 at eth1 (a network of this machine) wins
+                     -> where that is not meant, remove it or narrow the subnet in the mesh file: ip route show dev eth1
+    ");
 }
 
 #[test]

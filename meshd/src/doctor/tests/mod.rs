@@ -1,5 +1,6 @@
 //! Judgements over made-up facts: a healthy gateway, and what is said when one thing about it is wrong.
 
+mod files;
 mod filters;
 mod machine;
 
@@ -43,16 +44,18 @@ fn link(name: &str, leads_out: bool, mtu: u32) -> SurveyLink {
 fn route(prefix: &str, interface: &str, is_connected: bool) -> SurveyRoute {
     let is_ours = interface == "mesh0";
     let interfaces = vec![interface.to_owned()];
-    SurveyRoute { prefix: prefix.parse().unwrap(), table: MAIN_TABLE, interfaces, is_connected, is_ours, metric: 0 }
+    let prefix = prefix.parse().unwrap();
+    SurveyRoute { prefix, table: MAIN_TABLE, interfaces, gateway: None, is_connected, is_ours, metric: 0 }
 }
 
 /// A gateway at which everything is right, with a daemon that runs as root.
 fn healthy() -> Facts {
-    let capabilities = Capabilities(1 << 10 | 1 << 12);
-    let process = ProcessFacts { uid: 0, capabilities, descriptors: Ok(40), descriptor_limit: 4096 };
+    let capabilities = Capabilities(1 << 1 | 1 << 10 | 1 << 12);
+    let process = ProcessFacts { uid: 0, groups: vec![0], capabilities, descriptors: Ok(40), descriptor_limit: 4096 };
     let offloads = ["tun-tcp", "tun-udp", "udp-gso", "udp-gro"].map(str::to_owned).to_vec();
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let alive = Alive { pid: Some(77), version, port: 6374, offloads, health: vec![], process: Ok(process) };
+    let alive =
+        Alive { pid: Some(77), version, port: 6374, is_resting: false, offloads, health: vec![], process: Ok(process) };
     Facts {
         is_root: true,
         config: ConfigFacts { path: "/etc/meshd/meshd.toml".into(), outline: Ok(outline(NODE)), is_barred: false },
@@ -81,6 +84,7 @@ fn healthy() -> Facts {
             owner: Some(0),
             content: KeyContent::Good { public_key: Some(KEY.to_owned()) },
         }],
+        mesh_folder: None,
         state: Ok(StateFacts { dir: "/state".into(), writable: Ok(()), free: Some(1 << 30), leftover: Ok(None) }),
         network: Ok(Survey {
             links: vec![link("lo", false, 65_536), link("eth0", true, 1500), link("mesh0", false, 1420)],
