@@ -266,9 +266,9 @@ pub(super) mod tests {
         let status: Status = serde_json::from_value(json!({
             "version": 1, "peers": [], "drops": {}, "health": [], "mode": "not_selected",
             "node": {"name": "here.one", "mesh": "lab", "public_key": "AgIC", "addresses": ["10.99.0.1"], "port": 0,
-                     "interface": "mesh0", "daemon": "0", "uptime_seconds": 0, "offloads": [], "aes_backend": null}}))
+                     "interface": "mesh0", "daemon": "0", "uptime_seconds": 7, "offloads": [], "aes_backend": null}}))
         .unwrap();
-        let wanted = "here.one in mesh lab, idle, no interface\n\n\
+        let wanted = "here.one in mesh lab, idle, no interface, up 7s\n\n\
                       not selected: left out by [selector] of the mesh file, so nothing runs\n\nhealth: good\n";
         assert_eq!(render(&status), wanted);
     }
