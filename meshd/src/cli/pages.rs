@@ -64,6 +64,25 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
     }
 }
 
+/// What `--help` says of a command and all below it, one after the other.
+fn helps(command: &mut Command, path: &str) -> String {
+    let path = format!("{path}{}", command.get_name());
+    let mut text = format!("===== {path}\n{}\n", command.render_long_help());
+    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+        text += &helps(sub, &format!("{path} "));
+    }
+    text
+}
+
+#[test]
+fn the_help_of_every_command_is_as_it_was_approved() {
+    // Values of the environment are those of whoever runs the test.
+    let mut command =
+        Cli::command().term_width(100).mut_subcommands(|sub| sub.mut_args(|arg| arg.hide_env_values(true)));
+    command.build();
+    insta::assert_snapshot!(helps(&mut command, ""));
+}
+
 #[test]
 fn the_page_of_the_configuration_has_every_key_of_the_reference() {
     let (folder, _keep) = folder();

@@ -262,6 +262,43 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_node_with_peers_of_all_states_is_a_table_and_what_is_wrong_below_it() {
+        let peer = |name: &str, changes: serde_json::Value| {
+            let mut line = peer_line();
+            line["name"] = json!(name);
+            for (key, value) in changes.as_object().into_iter().flatten() {
+                line[key.as_str()] = value.clone();
+            }
+            line
+        };
+        let unknown = json!({"path": null, "path_kind": null, "via": null, "paths": [], "session": null, "rx_bytes": 0, "tx_bytes": 0});
+        let away = |name: &str, state: &str, more: serde_json::Value| {
+            let mut line = peer(name, unknown.clone());
+            line["state"] = json!(state);
+            more.as_object().into_iter().flatten().for_each(|(key, value)| line[key.as_str()] = value.clone());
+            line
+        };
+        let status: Status = serde_json::from_value(json!({
+            "version": 1, "drops": {},
+            "peers": [
+                peer("there.two", json!({})),
+                away("there.three", "idle", json!({})),
+                away("there.four", "unreachable", json!({"disconnected_seconds": 42.0})),
+                away("there.five", "denied", json!({})),
+                away("there.six", "denied", json!({"invited_until": "2999-01-01T00:00:00Z"})),
+            ],
+            "health": [
+                {"severity": "error", "text": "peer there.four does not answer"},
+                {"severity": "warning", "text": "route 10.1.0.0/16 is left out: eth0 has it"}],
+            "last_reload": {"seconds_ago": 90.0, "cause": "call", "error": null,
+                            "applied": ["endpoints: 1 added"], "needs_restart": ["listen.port"], "notes": []},
+            "node": {"name": "here.one", "mesh": "lab", "public_key": "AgIC", "addresses": ["10.99.0.1", "fd00::1"], "port": 6374,
+                     "interface": "mesh0", "daemon": "0", "uptime_seconds": 3700, "offloads": [], "aes_backend": null}}))
+        .unwrap();
+        insta::assert_snapshot!(render(&status));
+    }
+
+    #[test]
     fn a_node_that_is_left_out_is_idle_and_has_no_table() {
         let status: Status = serde_json::from_value(json!({
             "version": 1, "peers": [], "drops": {}, "health": [], "mode": "not_selected",
