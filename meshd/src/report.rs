@@ -1,6 +1,7 @@
 //! The status report: what the core knows, in an operator's words.
 
 mod around;
+mod communities;
 mod detail;
 pub(crate) mod events;
 mod happenings;
@@ -24,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use config::{Config, time_text};
 use ipnet::IpNet;
 use proto::id::{EndpointName, PeerId};
-use proto::member::{Community, Denial, Endpoint, Host as Dial, Kind, Members, PublicAddress};
+use proto::member::{Denial, Endpoint, Host as Dial, Kind, Members, PublicAddress};
 use proto::node::Node;
 use proto::peer::{PeerState, PeerStatus};
 use proto::stats::DropReason;
@@ -35,6 +36,7 @@ use crate::host::Host;
 use crate::lan::LanPicture;
 use crate::nat::NatStatus;
 use crate::resolver::Resolved;
+use communities::Communities;
 use happenings::Happenings;
 use history::History;
 use names::Absent;
@@ -84,8 +86,7 @@ pub(crate) struct Reporter {
     addresses: BTreeMap<EndpointName, MeshAddresses>,
     /// Of those endpoints that have some.
     subnets: BTreeMap<EndpointName, Box<[IpNet]>>,
-    /// Who may talk to whom.
-    communities: Box<[Community]>,
+    communities: Communities,
     /// Who is in the mesh file, and no member.
     absent: Absent,
     /// Where the mesh file says that this node may be dialled.
@@ -111,7 +112,7 @@ impl Reporter {
             started,
             addresses: members.endpoints.iter().map(addresses).collect(),
             subnets: members.endpoints.iter().filter_map(subnets).collect(),
-            communities: members.communities.clone().into_boxed_slice(),
+            communities: Communities::of(members),
             absent: Absent::of(config),
             history: History::default(),
             happenings: Happenings::new(),

@@ -32,13 +32,9 @@ impl fmt::Display for SessionIndex {
 }
 
 /// The name of a member: `<cluster>.<node>`, each part a DNS label (RFC 1123 §2.1), in lower case. Clones share its text:
-/// whoever knows ten thousand peers knows each by name in several places.
+/// whoever knows ten thousand peers knows each by name in several places, so the dot is looked for when it is wanted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EndpointName {
-    text: Arc<str>,
-    /// At most 63.
-    dot: u8,
-}
+pub struct EndpointName(Arc<str>);
 
 /// Why a text is no [`EndpointName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,19 +54,23 @@ impl EndpointName {
     /// The cluster (site) part.
     #[must_use]
     pub fn cluster(&self) -> &str {
-        self.text.get(..usize::from(self.dot)).unwrap_or_default()
+        self.parts().0
     }
 
     /// The node part.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.text.get(usize::from(self.dot) + 1..).unwrap_or_default()
+        self.parts().1
     }
 
     /// The whole name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('.').unwrap_or_default()
     }
 }
 
@@ -85,8 +85,7 @@ impl FromStr for EndpointName {
         for label in [cluster, node] {
             check_label(label)?;
         }
-        let dot = u8::try_from(cluster.len()).map_err(|_| NameError::Length)?;
-        Ok(Self { text: text.into(), dot })
+        Ok(Self(text.into()))
     }
 }
 
@@ -103,13 +102,13 @@ fn check_label(label: &str) -> Result<(), NameError> {
 
 impl fmt::Display for EndpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0)
     }
 }
 
 impl fmt::Debug for EndpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 

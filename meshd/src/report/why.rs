@@ -188,9 +188,8 @@ impl Reporter {
     }
 
     fn communities_of(&self, name: &str) -> Vec<String> {
-        let has = |members: &[EndpointName]| members.iter().any(|member| member.as_str() == name);
-        let of = self.communities.iter().filter(|community| has(&community.members));
-        of.map(|community| community.name.clone()).collect()
+        let number = self.addresses.keys().position(|known| known.as_str() == name);
+        number.map(|number| self.communities.of_number(number)).unwrap_or_default()
     }
 }
 
