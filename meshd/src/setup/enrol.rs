@@ -188,19 +188,10 @@ fn settings(invitation: &Invitation) -> Settings {
 /// The two, so that the one may dial the other.
 fn members(invitation: &Invitation) -> Members {
     let inviter = &invitation.inviter;
-    let endpoint = |name, kind, public_key, public_addresses| Endpoint {
-        name,
-        kind,
-        public_key,
+    let endpoint = |name, kind, key, public_addresses| Endpoint {
         public_addresses,
-        tls_addresses: Vec::new(),
-        addresses: Vec::new(),
-        subnets: Vec::new(),
-        node_subnets: Vec::new(),
-        priority: 0,
         relay: Some(false),
-        zone: None,
-        region: None,
+        ..Endpoint::new(name, kind, key)
     };
     let names = vec![inviter.name.clone(), invitation.name.clone()];
     Members {

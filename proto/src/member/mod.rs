@@ -74,6 +74,25 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A record that says no more than who it is.
+    #[must_use]
+    pub const fn new(name: EndpointName, kind: Kind, public_key: PublicKey) -> Self {
+        Self {
+            name,
+            kind,
+            public_key,
+            public_addresses: Vec::new(),
+            tls_addresses: Vec::new(),
+            addresses: Vec::new(),
+            subnets: Vec::new(),
+            priority: 0,
+            node_subnets: Vec::new(),
+            relay: None,
+            zone: None,
+            region: None,
+        }
+    }
+
     /// The endpoint's own addresses in the mesh: those given, and an IPv6 ULA from its key where none is given for IPv6.
     #[must_use]
     pub fn mesh_addresses(&self, mesh: &MeshId) -> Vec<IpAddr> {

@@ -170,18 +170,5 @@ impl Node {
 
 /// The record of one that is nothing yet but a name and a key.
 fn record(one: &Invited) -> Endpoint {
-    Endpoint {
-        name: one.name.clone(),
-        kind: Kind::Edge,
-        public_key: one.key,
-        public_addresses: Vec::new(),
-        tls_addresses: Vec::new(),
-        addresses: Vec::new(),
-        subnets: Vec::new(),
-        node_subnets: Vec::new(),
-        priority: 0,
-        relay: Some(false),
-        zone: None,
-        region: None,
-    }
+    Endpoint { relay: Some(false), ..Endpoint::new(one.name.clone(), Kind::Edge, one.key) }
 }
